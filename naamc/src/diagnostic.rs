@@ -1,0 +1,118 @@
+//! Findings: what is wrong with an input, under a stable code, at a place, with what was known and what to do.
+//!
+//! Every stage reports through [`Finding`]. Turning one into terminal output or JSON happens in the program, not here.
+
+use std::fmt;
+
+/// A stable name for one kind of finding. `naamc explain CODE` prints [`Code::explanation`].
+///
+/// Numbers: N1xx object files, N2xx instructions and control flow, N3xx memory and values, N4xx bundles, N5xx continuations and messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(pub u16);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "N{:03}", self.0)
+    }
+}
+
+/// One row of the table of codes.
+pub struct Explanation {
+    /// The code.
+    pub code: Code,
+    /// One line: what is wrong.
+    pub title: &'static str,
+    /// A few sentences: why it is refused and how to mend it.
+    pub explanation: &'static str,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $title:literal, $explanation:literal;)*) => {
+        impl Code {
+            $(#[doc = $title] pub const $name: Code = Code($number);)*
+        }
+        /// All codes, ascending.
+        pub const CODES: &[Explanation] = &[$(Explanation { code: Code($number), title: $title, explanation: $explanation },)*];
+    };
+}
+
+codes! {
+    OBJECT_MALFORMED = 101, "not a well-formed eBPF object file",
+        "The file is not a little-endian 64-bit ELF relocatable object for eBPF, or one of its tables points outside the file. Build handlers with `naamc build FILE.c`, or with clang and `-target bpf -g -c`.";
+}
+
+/// Where a finding lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The handler or function.
+    pub function: Option<String>,
+    /// Index of the instruction in the flat function.
+    pub instruction: Option<u32>,
+    /// The C line, if the object has line information.
+    pub line: Option<SourceLine>,
+}
+
+/// A line of C.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceLine {
+    /// File as the compiler names it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1; 0 is unknown.
+    pub column: u32,
+    /// The line's text, empty if unknown.
+    pub text: String,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its kind.
+    pub code: Code,
+    /// One sentence with the facts of this case.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// What was known there, in words: "`r3` is 8 to 64".
+    pub known: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding without place, facts or hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Finding {
+        Finding { code, message: message.into(), place: Place::default(), known: Vec::new(), hint: None }
+    }
+
+    /// Adds what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Finding {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a fact.
+    pub fn known(mut self, fact: impl Into<String>) -> Finding {
+        self.known.push(fact.into());
+        self
+    }
+
+    /// Adds the instruction.
+    pub fn at(mut self, instruction: u32) -> Finding {
+        self.place.instruction = Some(instruction);
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)?;
+        if let Some(line) = &self.place.line {
+            write!(f, " ({}:{})", line.file, line.line)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Finding {}

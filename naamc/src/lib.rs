@@ -1,0 +1,14 @@
+//! Compiles and verifies handler ELFs into portable message bundles with memory-access manifests.
+//!
+//! Everything static lives here: instructions, objects, the verifier, contracts, bundles and the reference interpreter. No unsafe
+//! code, no sockets, no code generation. Modules depend on those above them in this list only.
+#![forbid(unsafe_code)]
+
+pub mod abi;
+pub mod activation;
+pub mod diagnostic;
+pub mod interpreter;
+pub mod isa;
+pub mod manifest;
+pub mod program;
+pub mod verifier;

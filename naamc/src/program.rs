@@ -1,0 +1,67 @@
+//! Flat programs: what the verifier, the engines and bundles all work on.
+//!
+//! [`crate::object`] reads functions from an ELF; `flatten` there inlines their calls into one [`Function`] a handler. Nothing after that
+//! knows calls between functions.
+
+use crate::abi::Rights;
+use crate::isa::Instruction;
+use minicbor::{Decode, Encode};
+
+/// What a handler's instructions may refer to besides registers and memory: shared by all handlers of a bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Declared regions; [`crate::isa::Symbol::Region`] is an index into them.
+    pub regions: Vec<RegionDeclaration>,
+    /// Read-only data: `.rodata` and strings, constants included; [`crate::isa::Symbol::ReadOnly`] is an offset into it.
+    pub read_only: Vec<u8>,
+    /// `const volatile` variables inside the read-only data, which a deployment may set.
+    pub constants: Vec<Constant>,
+}
+
+/// A region as a handler declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionDeclaration {
+    /// Its name in C.
+    pub name: String,
+    /// Rights that handlers may use on it.
+    pub rights: Rights,
+    /// Bytes that a bound region has at least; 0 if nothing was declared.
+    pub length_bytes_min: u64,
+    /// Type of an element (index into the bundle's types), if declared.
+    pub element: Option<u32>,
+}
+
+/// A `const volatile` variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// Its name in C.
+    pub name: String,
+    /// Offset in the read-only data.
+    pub offset: u32,
+    /// Its type (index into the bundle's types).
+    pub type_index: u32,
+    /// Its size in bytes.
+    pub bytes: u32,
+}
+
+/// One handler's code with every call inlined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The handler's name, from section `naam/NAME`.
+    pub name: String,
+    /// What holds at entry.
+    pub entry: Entry,
+    /// Its instructions. No `CallLocal`; targets are indices into this list.
+    pub instructions: Vec<Instruction>,
+}
+
+/// What holds when a function starts: r1 points to the body, r10 one past the zeroed stack, every other register is undefined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Entry {
+    /// Bytes of the body: the size of the handler's message struct. Its bytes are unknown at entry.
+    #[n(0)]
+    pub body_bytes: u32,
+    /// Value of r2, for programs that are handed their memory's length; handlers have none.
+    #[n(1)]
+    pub second_argument: Option<u64>,
+}

@@ -1,0 +1,78 @@
+//! The verifier: proves that a function touches nothing but its registers, its stack, its body and the regions it declares.
+//!
+//! [`infer`] finds contracts by a fixpoint with widening; [`check`] needs one linear pass to see that given contracts hold, and is all
+//! that a node trusts. Both use the same transformer and the same checker.
+
+pub mod contract;
+pub mod value;
+
+use crate::isa::Register;
+use contract::ByteRange;
+use value::Scalar;
+
+/// What [`check`] proved of a function beyond its contracts: what engines may rely on, and what manifests are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Analysis {
+    /// Loads, stores and atomics, ascending by instruction. Unreachable ones are absent.
+    pub accesses: Vec<Access>,
+    /// Helper calls, ascending by instruction. Unreachable ones are absent.
+    pub calls: Vec<Call>,
+    /// Loops, ascending by head.
+    pub loops: Vec<Loop>,
+    /// Stack bytes that must be zeroed at entry: those not proved written before they are read. Ascending, disjoint.
+    pub zeroed: Vec<ByteRange>,
+    /// Body bytes that may be read before they are written: this prefix.
+    pub body_bytes_read: u32,
+    /// What r0 may be at exit.
+    pub result: Option<Scalar>,
+    /// Largest length given to `naam_reply`, or the body's size if a path does not call it.
+    pub reply_bytes_max: u32,
+}
+
+/// The memory that a pointer may touch: the hull of the bytes, by kind. At least one is present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Stack bytes, as offsets from the stack's first byte.
+    pub stack: Option<ByteRange>,
+    /// Body bytes, as offsets from the stack's first byte: they begin at [`crate::abi::STACK_BYTES`].
+    pub body: Option<ByteRange>,
+    /// Read-only bytes, as offsets into the read-only data.
+    pub read_only: Option<ByteRange>,
+}
+
+/// A load, store or atomic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Index of the instruction.
+    pub instruction: u32,
+    /// What it may touch.
+    pub touched: Touched,
+    /// Whether the address is the same constant on every path (its range then has exactly the access's size).
+    pub exact: bool,
+}
+
+/// A helper call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Index of the instruction.
+    pub instruction: u32,
+    /// Which helper.
+    pub helper: crate::abi::Helper,
+    /// Regions that r1 may be: bit `i` is region `i`; 0 if the helper takes none.
+    pub regions: u64,
+    /// For every numeric parameter: what it may be (u32 parameters after truncation).
+    pub numbers: Vec<(Register, Scalar)>,
+    /// For every pointer parameter: what it may touch.
+    pub memory: Vec<(Register, Touched)>,
+}
+
+/// A loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loop {
+    /// Index of its first instruction.
+    pub head: u32,
+    /// Largest number of times its back edges are taken each time it is entered, if proved.
+    pub trips_max: Option<u64>,
+    /// Whether its back edges take fuel: no bound was proved, or the whole would run over 2^20 instructions.
+    pub metered: bool,
+}
