@@ -2,6 +2,8 @@
 //!
 //! `handlers/include/naam.h` is this file in C. Numbers here are part of the bundle format.
 
+use minicbor::{Decode, Encode};
+
 /// Bytes of a handler's stack; it is 64-byte aligned and reads as zero at entry.
 pub const STACK_BYTES: usize = 4096;
 /// Bytes that a message takes at most under way: header, body and continuation.
@@ -53,8 +55,9 @@ pub const EFAULT: i64 = 14;
 pub const EINVAL: i64 = 22;
 
 /// Rights on a region, as a bit set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rights(pub u8);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Rights(#[n(0)] pub u8);
 
 impl Rights {
     /// No right.
@@ -94,28 +97,39 @@ impl std::fmt::Display for Rights {
 }
 
 /// A helper function that handlers call by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[repr(u8)]
+#[cbor(index_only)]
 pub enum Helper {
     /// `long naam_read(const void *region, u64 offset, void *destination, u32 length)`
+    #[n(0)]
     Read = 1,
     /// `long naam_write(const void *region, u64 offset, const void *source, u32 length)`
+    #[n(1)]
     Write = 2,
     /// `long naam_compare_swap(const void *region, u64 offset, u64 expected, u64 desired, u64 *old)`
+    #[n(2)]
     CompareSwap = 3,
     /// `long naam_fetch_add(const void *region, u64 offset, u64 addend, u64 *old)`
+    #[n(3)]
     FetchAdd = 4,
     /// `u64 naam_length(const void *region)`
+    #[n(4)]
     Length = 5,
     /// `void naam_reply(u32 length)`
+    #[n(5)]
     Reply = 6,
     /// `void naam_copy(void *to, const void *from, u32 length)`
+    #[n(6)]
     Copy = 7,
     /// `void naam_fill(void *to, u32 byte, u32 length)`
+    #[n(7)]
     Fill = 8,
     /// `long naam_compare(const void *a, const void *b, u32 length)`
+    #[n(8)]
     Compare = 9,
     /// `u32 naam_executor(void)`
+    #[n(9)]
     Executor = 10,
 }
 

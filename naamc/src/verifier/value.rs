@@ -1,31 +1,43 @@
 //! What may be known of one 64-bit value: the vocabulary of contracts.
 
 use crate::abi::address;
+use minicbor::{Decode, Encode};
 
 /// A set of numbers: the intersection of all its parts. Never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Scalar {
     /// Smallest value, unsigned.
+    #[n(0)]
     pub unsigned_min: u64,
     /// Largest value, unsigned.
+    #[n(1)]
     pub unsigned_max: u64,
     /// Smallest value, signed.
+    #[n(2)]
     pub signed_min: i64,
     /// Largest value, signed.
+    #[n(3)]
     pub signed_max: i64,
     /// Smallest value of the low half, unsigned.
+    #[n(4)]
     pub low_unsigned_min: u32,
     /// Largest value of the low half, unsigned.
+    #[n(5)]
     pub low_unsigned_max: u32,
     /// Smallest value of the low half, signed.
+    #[n(6)]
     pub low_signed_min: i32,
     /// Largest value of the low half, signed.
+    #[n(7)]
     pub low_signed_max: i32,
     /// Bits known to be one.
+    #[n(8)]
     pub ones: u64,
     /// Bits known to be zero.
+    #[n(9)]
     pub zeros: u64,
     /// Every value is `signed_min` plus a multiple of this; 1 says nothing, 0 only if there is one value.
+    #[n(10)]
     pub stride: u64,
 }
 
@@ -80,17 +92,22 @@ impl Scalar {
 }
 
 /// A set of pointers: the union of its parts, at least one of which is present.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub struct Pointer {
     /// Null.
+    #[n(0)]
     pub null: bool,
     /// Into (or beside) the stack: signed offset from r10.
+    #[n(1)]
     pub stack: Option<Scalar>,
     /// Into (or beside) the body: signed offset from its first byte.
+    #[n(2)]
     pub body: Option<Scalar>,
     /// Into (or beside) the read-only data: signed offset from its first byte.
+    #[n(3)]
     pub read_only: Option<Scalar>,
     /// Handles of regions: bit `i` is region `i`.
+    #[n(4)]
     pub regions: u64,
 }
 
@@ -108,12 +125,14 @@ impl Pointer {
 }
 
 /// What a contract says of one live value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Value {
     /// A number.
-    Scalar(Scalar),
+    #[n(0)]
+    Scalar(#[n(0)] Scalar),
     /// An address.
-    Pointer(Pointer),
+    #[n(1)]
+    Pointer(#[n(0)] Pointer),
 }
 
 impl Value {
