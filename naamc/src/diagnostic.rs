@@ -39,6 +39,28 @@ macro_rules! codes {
 codes! {
     OBJECT_MALFORMED = 101, "not a well-formed eBPF object file",
         "The file is not a little-endian 64-bit ELF relocatable object for eBPF, or one of its tables points outside the file. Build handlers with `naamc build FILE.c`, or with clang and `-target bpf -g -c`.";
+    CODE_LENGTH = 201, "the code has an impossible length",
+        "eBPF code is a sequence of 8-byte slots; a 64-bit load takes two of them. The code ends inside a slot or inside such a load, or is longer than all handlers of a bundle may be together.";
+    OPCODE_UNKNOWN = 202, "unknown instruction",
+        "The opcode is not one of RFC 9669's base, divmul or atomic groups, which are what clang emits up to `-mcpu=v4`. Build with `-mcpu=v3`.";
+    RESERVED_FIELD = 203, "a reserved field is not zero",
+        "RFC 9669 demands that fields which an instruction does not use are zero, so that they can get a meaning later. The object was damaged or not written by clang.";
+    REGISTER_UNKNOWN = 204, "a register that does not exist",
+        "eBPF has the registers r0 to r10. The object was damaged or not written by clang.";
+    REGISTER_READ_ONLY = 205, "r10 is written",
+        "r10 holds the end of the stack and cannot be changed. Copy it to another register first; clang always does.";
+    JUMP_TARGET = 206, "a jump to where no instruction begins",
+        "A jump leaves its section or lands in the second half of a 64-bit load. The object was damaged or not written by clang.";
+    LEGACY_PACKET_ACCESS = 207, "legacy packet access",
+        "The instructions `ld_abs` and `ld_ind` read a network packet in ways that only kernels know; RFC 9669 keeps them as history. A handler's data is its message: read it through the handler's argument.";
+    INDIRECT = 208, "a jump or call through a register",
+        "The code goes to an address that it computes: a function pointer, or a `switch` that was compiled to a table. Such targets cannot be verified. Call functions by their names, and build with `-fno-jump-tables`.";
+    MAY_GOTO = 209, "may_goto",
+        "`may_goto` (the kernel's `can_loop` and `cond_break`) is not an instruction of RFC 9669. Handlers do not need it: a loop without a provable bound is metered, that is, it takes fuel.";
+    ATOMIC_UNKNOWN = 210, "unknown atomic operation",
+        "Atomic operations on stack and body are add, or, and, xor, exchange and compare-exchange, on 4 or 8 bytes. For regions there are `naam_compare_swap` and `naam_fetch_add`.";
+    KERNEL_REFERENCE = 211, "a reference to something in a kernel",
+        "The instruction refers to a map's file descriptor, a kernel variable or a kernel function. Handlers run outside kernels: they know their message, their regions and the functions of `naam.h`.";
 }
 
 /// Where a finding lies.

@@ -1,7 +1,14 @@
 //! Instructions of eBPF (RFC 9669) as one enum, decoded once.
 //!
-//! `decode` turns the 8-byte slots of an ELF section into instructions; `encode` is its inverse, for tests and disassembly. Everything
-//! later matches on [`Instruction`] and never sees an opcode. Jump targets are instruction indices, not slots.
+//! [`decode()`] turns the 8-byte slots of an ELF section into instructions; [`encode()`] is its inverse, for tests. Everything later matches
+//! on [`Instruction`] and never sees an opcode. Jump targets are instruction indices, not slots. `Display` disassembles.
+
+mod decode;
+mod display;
+mod encode;
+
+pub use decode::{Decoded, FINDINGS_MAX, LocalCall, SLOT_BYTES, SLOTS_MAX, UNRESOLVED, decode};
+pub use encode::{Unencodable, encode};
 
 use minicbor::{Decode, Encode};
 use std::fmt;
