@@ -61,6 +61,23 @@ impl Activation {
         })
     }
 
+    /// Makes it a message that has not started: with this body, and fuel. Nothing of what it held before can be seen by the handler:
+    /// stack bytes are zeroed or written before they are read, and the reply is a part of the body.
+    ///
+    /// # Panics
+    /// If the body is larger than [`BODY_BYTES_MAX`].
+    pub fn begin(&mut self, body: &[u8], back_edges: u32, udma_operations: u32) {
+        self.point = POINT_START;
+        self.completed = 0;
+        self.completion = 0;
+        self.back_edges_left = back_edges;
+        self.udma_operations_left = udma_operations;
+        self.reply_bytes = body.len() as u32;
+        self.udma_operations = 0;
+        self.suspensions = 0;
+        self.body_mut()[..body.len()].copy_from_slice(body);
+    }
+
     /// The body, as large as it can be.
     pub fn body(&self) -> &[u8] {
         &self.memory[STACK_BYTES..]

@@ -49,6 +49,16 @@ pub enum Udma<'a> {
     },
 }
 
+impl Udma<'_> {
+    /// Index of the region it is applied to.
+    pub fn region(&self) -> u16 {
+        match self {
+            Udma::Read { region, .. } | Udma::Write { region, .. } => *region,
+            Udma::CompareSwap { region, .. } | Udma::FetchAdd { region, .. } => *region,
+        }
+    }
+}
+
 /// What became of a UDMA operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issued {

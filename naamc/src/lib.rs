@@ -10,5 +10,6 @@ pub mod diagnostic;
 pub mod interpreter;
 pub mod isa;
 pub mod manifest;
+pub mod memory;
 pub mod program;
 pub mod verifier;

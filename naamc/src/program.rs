@@ -15,6 +15,7 @@ pub struct Environment {
     pub regions: Vec<RegionDeclaration>,
     /// Read-only data: `.rodata` and strings, constants included; [`crate::isa::Symbol::ReadOnly`] is an offset into it.
     #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
     pub read_only: Vec<u8>,
     /// `const volatile` variables inside the read-only data, which a deployment may set.
     #[n(2)]
