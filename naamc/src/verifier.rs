@@ -7,8 +7,34 @@ pub mod contract;
 pub mod value;
 
 use crate::isa::Register;
-use contract::ByteRange;
+use crate::program::Function;
+use contract::{ByteRange, Contracts};
 use value::Scalar;
+
+/// A function that was checked: all that engines and continuations take. Only the verifier makes one.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    function: Function,
+    contracts: Contracts,
+    analysis: Analysis,
+}
+
+impl Proof {
+    /// The code.
+    pub fn function(&self) -> &Function {
+        &self.function
+    }
+
+    /// What holds at its cut points.
+    pub fn contracts(&self) -> &Contracts {
+        &self.contracts
+    }
+
+    /// What was proved beyond the contracts.
+    pub fn analysis(&self) -> &Analysis {
+        &self.analysis
+    }
+}
 
 /// What [`check`] proved of a function beyond its contracts: what engines may rely on, and what manifests are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Runs verified message bundles: engines, regions, transports, executors, clients.
+
+pub mod engine;
