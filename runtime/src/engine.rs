@@ -1,36 +1,36 @@
-//! Engines: what executes checked handlers, and what one turn of an executor offers them.
+//! Engines: what runs a handler, and the turn in which it runs.
 //!
-//! Every engine gives equal results, effects, fuel and errors; an activation that one engine suspended another can resume. Engines
-//! know local region memory only as [`LocalRegion`]s, and everything else (remote regions, effects, claims) only as the turn's
-//! [`Environment`]. Scheduling, claiming and prefetching belong to the executor.
+//! An executor knows handlers as [`Program`]s and nothing of what is behind them: the interpreter, compiled code, or native Rust that
+//! serves as a yardstick. All of them act on an [`Activation`] and reach regions through a [`Turn`], by the same rules.
 
+use crate::memory::Region;
 use naamc::activation::Activation;
-use naamc::interpreter::{Environment, Outcome};
+use naamc::interpreter::{Environment, Failure, Issued, Outcome, Udma};
 use naamc::program;
 use naamc::verifier::Proof;
-use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+
+/// UDMA operations that a message executes in one turn at most: then another message gets the core.
+pub const TURN_UDMA_OPERATIONS_MAX: u32 = 64;
+/// Reads of more bytes than this of a cold region are prefetched and suspend; shorter ones are executed at once.
+pub const SHORT_READ_BYTES_MAX: u32 = 8;
 
 /// Turns checked handlers into programs that run.
 pub trait Engine: Send + Sync {
     /// Its name, for reports: `interpreter` or `jit`.
     fn name(&self) -> &'static str;
 
-    /// Prepares a handler. `environment` is the one that it was checked against.
+    /// Prepares a handler for these regions. `environment` is the one that it was checked against; `regions` are those that its turns
+    /// will offer, so that code may rely on their lengths and on which of them are mapped here, but not on where.
     ///
     /// # Errors
     /// If this machine cannot run it: out of memory, or nothing that the code generator can emit code for.
-    fn compile(&self, proof: &Arc<Proof>, environment: &program::Environment) -> Result<Arc<dyn Program>, EngineError>;
-}
-
-/// A handler that is ready to run, on any thread.
-pub trait Program: Send + Sync {
-    /// Runs a message from where its activation stands until it ends or suspends.
-    ///
-    /// The activation is fresh (`point` is `POINT_START`), or was suspended by this handler on any engine, or was decoded against
-    /// this handler's proof. Allocates nothing.
-    fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome;
+    fn compile(
+        &self,
+        proof: &Arc<Proof>,
+        environment: &program::Environment,
+        regions: &[Region],
+    ) -> Result<Arc<dyn Program>, EngineError>;
 }
 
 /// Why a handler cannot be prepared.
@@ -44,66 +44,181 @@ pub enum EngineError {
     CodeMemory(#[source] std::io::Error),
 }
 
-/// What an executor offers an engine while it runs one message.
-pub struct Turn<'a> {
-    /// The regions of the handler's bundle by index. Reads of a local one may bypass `environment`; nothing else does.
-    pub regions: &'a [LocalRegion<'a>],
-    /// Executes everything that is not a read of a local region.
-    pub environment: &'a mut dyn Environment,
-    /// Whether a read of more than [`PREFETCHED_READ_BYTES_MIN`] bytes of a local region first suspends and leaves `wanted`, so that the
-    /// executor can prefetch and run another message. Resumed, the read is executed at once.
-    pub prefetch: bool,
-    /// UDMA operations until the next one suspends instead (turn budget, apart from fuel). Counts down.
-    pub operations_left: u32,
-    /// The read before which the message was suspended because of `prefetch`.
-    pub wanted: Option<Wanted>,
-}
-
-/// Reads up to this long never suspend to be prefetched: one word, as versions and lock words are.
-pub const PREFETCHED_READ_BYTES_MIN: u32 = 8;
-
-/// A read that is about to be executed. Nothing of it is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Index among the bundle's regions.
-    pub region: u16,
-    /// Byte offset in the region.
-    pub offset: u64,
-    /// Bytes.
-    pub length_bytes: u32,
-}
-
-/// A region as an engine sees it: words of this process's memory, or nothing if it has to be reached through the environment.
-///
-/// `repr(C)`: compiled code reads both fields.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct LocalRegion<'a> {
-    base: *const AtomicU64,
-    length_bytes: u64,
-    words: PhantomData<&'a [AtomicU64]>,
-}
-
-impl<'a> LocalRegion<'a> {
-    /// A region that is not in this process's memory.
-    pub const REMOTE: LocalRegion<'static> = LocalRegion { base: std::ptr::null(), length_bytes: 0, words: PhantomData };
-
-    /// A region of `length_bytes` in these words, of which the last may lie beyond it in part.
+/// A handler that is ready to run, on any thread.
+pub trait Program: Send + Sync {
+    /// Runs until the message ends, or stands before a UDMA operation that must wait.
     ///
-    /// # Panics
-    /// If the words are fewer than the bytes need.
-    pub fn new(words: &'a [AtomicU64], length_bytes: u64) -> LocalRegion<'a> {
-        assert!(length_bytes <= words.len() as u64 * 8, "a region lies inside its words");
-        LocalRegion { base: words.as_ptr(), length_bytes, words: PhantomData }
+    /// If `activation.point` is [`naamc::activation::POINT_START`] it starts at the handler's entry, else it goes on at that point: after
+    /// the call with its `completion` if `completed` is 1, else with the call itself. Before it returns
+    /// [`Outcome::Suspended`] the point is set and its live registers are in the activation: r1 to r5 hold the operation's arguments. Allocates nothing.
+    fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome;
+}
+
+/// Makes a request its executor's own before its first effect.
+pub trait Claim {
+    /// Claims it, if that has not been done. [`Failure::NotOwner`] if another execution has.
+    fn claim(&mut self) -> Result<(), Failure>;
+}
+
+/// A request that nobody else can hold: its claims always succeed. For tests, tools and messages without a session.
+pub struct Unshared;
+
+impl Claim for Unshared {
+    fn claim(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// One message's time on the core: its regions, and what it may do before another message gets its turn.
+///
+/// Rules that every engine follows at a UDMA call, in this order, and that compiled code may inline:
+/// 1. fuel: `activation.udma_operations_left` is 0: the message fails with `UdmaOperationsExhausted`;
+/// 2. `operations_left` is 0: it suspends before the call;
+/// 3. the region's `base` is null: it suspends before the call, and a UDMA backend performs the operation;
+/// 4. a read of more than [`SHORT_READ_BYTES_MAX`] bytes: if `suspend_reads` and the region's `cold` are both 1 it suspends before the call;
+///    else it is executed and sets `suspend_reads = hides_latency`;
+/// 5. a write or atomic while `claimed` is 0: it calls [`Turn::claim`], and fails if that does;
+/// 6. it executes the operation, takes 1 from `operations_left` and from the fuel, adds 1 to `activation.udma_operations`;
+/// 7. a compare-and-swap that did not swap sets `operations_left` to 0: the one that it waits for may need this core.
+///
+/// Fuel is the engine's part (steps 1 and 6); [`Turn::udma`] does all the others.
+#[repr(C)]
+pub struct Turn<'a> {
+    /// First of the deployment's regions, in the order of the bundle's declarations.
+    pub(crate) first_region: *const Region,
+    /// UDMA operations left before the message must let others run.
+    pub operations_left: u32,
+    /// 1 if the next long read of cold memory suspends. 0 while the call that was suspended for it is still to come.
+    pub suspend_reads: u32,
+    /// What `suspend_reads` becomes after a long read: 1 if this executor hides latency by suspension, else 0.
+    pub hides_latency: u32,
+    /// 1 once the message is claimed.
+    pub claimed: u32,
+    /// The executor's number.
+    pub executor: u32,
+    /// Whether a compare-and-swap of this turn did not swap.
+    pub contended: u32,
+    regions: &'a [Region],
+    claim: &'a mut dyn Claim,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn that suspends for nothing but its budget and remote regions.
+    pub fn new(regions: &'a [Region], executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
+        Turn {
+            first_region: regions.as_ptr(),
+            operations_left: TURN_UDMA_OPERATIONS_MAX,
+            suspend_reads: 0,
+            hides_latency: 0,
+            claimed: 0,
+            executor,
+            contended: 0,
+            regions,
+            claim,
+        }
     }
 
-    /// Whether it is in this process's memory.
-    pub fn is_local(&self) -> bool {
-        !self.base.is_null()
+    /// The deployment's regions.
+    pub fn regions(&self) -> &'a [Region] {
+        self.regions
     }
 
-    /// Its length; 0 if it is not local.
-    pub fn length_bytes(&self) -> u64 {
-        self.length_bytes
+    /// Claims the message, once.
+    ///
+    /// # Errors
+    /// [`Failure::NotOwner`] if another execution owns it: the message ends here.
+    pub fn claim(&mut self) -> Result<(), Failure> {
+        if self.claimed == 0 {
+            self.claim.claim()?;
+            self.claimed = 1;
+        }
+        Ok(())
+    }
+
+    /// `naam_read`, for native programs and engines' general case.
+    #[inline]
+    pub fn read(&mut self, region: u16, offset: u64, destination: &mut [u8]) -> Issued {
+        let region = match self.reach(region) {
+            Ok(region) => region,
+            Err(issued) => return issued,
+        };
+        if destination.len() > SHORT_READ_BYTES_MAX as usize {
+            if self.suspend_reads & region.cold != 0 {
+                return Issued::Suspend;
+            }
+            self.suspend_reads = self.hides_latency;
+        }
+        self.operations_left -= 1;
+        Issued::Done(region.read(offset, destination))
+    }
+
+    /// `naam_write`.
+    #[inline]
+    pub fn write(&mut self, region: u16, offset: u64, source: &[u8]) -> Issued {
+        self.effect(region, |region| region.write(offset, source))
+    }
+
+    /// `naam_compare_swap`. `old` is left alone on an error.
+    #[inline]
+    pub fn compare_swap(&mut self, region: u16, offset: u64, expected: u64, desired: u64, old: &mut u64) -> Issued {
+        let issued = self.effect(region, |region| region.compare_swap(offset, expected, desired, old));
+        if issued == Issued::Done(0) && *old != expected {
+            self.operations_left = 0;
+            self.contended = 1;
+        }
+        issued
+    }
+
+    /// `naam_fetch_add`. `old` is left alone on an error.
+    #[inline]
+    pub fn fetch_add(&mut self, region: u16, offset: u64, addend: u64, old: &mut u64) -> Issued {
+        self.effect(region, |region| region.fetch_add(offset, addend, old))
+    }
+
+    #[inline]
+    fn effect(&mut self, region: u16, operation: impl FnOnce(&Region) -> i64) -> Issued {
+        let region = match self.reach(region) {
+            Ok(region) => region,
+            Err(issued) => return issued,
+        };
+        if let Err(failure) = self.claim() {
+            return Issued::Failed(failure);
+        }
+        self.operations_left -= 1;
+        Issued::Done(operation(region))
+    }
+
+    #[inline]
+    fn reach(&self, region: u16) -> Result<&'a Region, Issued> {
+        if self.operations_left == 0 {
+            return Err(Issued::Suspend);
+        }
+        match self.regions.get(usize::from(region)) {
+            Some(region) if region.is_local() => Ok(region),
+            Some(_) => Err(Issued::Suspend),
+            None => Err(Issued::Failed(Failure::RegionUnreachable)),
+        }
+    }
+}
+
+impl Environment for Turn<'_> {
+    fn udma(&mut self, operation: Udma<'_>) -> Issued {
+        match operation {
+            Udma::Read { region, offset, destination } => self.read(region, offset, destination),
+            Udma::Write { region, offset, source } => self.write(region, offset, source),
+            Udma::CompareSwap { region, offset, expected, desired, old } => {
+                self.compare_swap(region, offset, expected, desired, old)
+            }
+            Udma::FetchAdd { region, offset, addend, old } => self.fetch_add(region, offset, addend, old),
+        }
+    }
+
+    fn length_bytes(&mut self, region: u16) -> u64 {
+        self.regions.get(usize::from(region)).map_or(0, Region::length_bytes)
+    }
+
+    fn executor(&mut self) -> Result<u32, Failure> {
+        self.claim()?;
+        Ok(self.executor)
     }
 }

@@ -1,3 +1,8 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
+//!
+//! Modules depend on those above them in this list only. `unsafe` is confined to `memory`, `transport` and the JIT's code and entry.
+#![deny(unsafe_code)]
 
 pub mod engine;
+#[allow(unsafe_code)]
+pub mod memory;

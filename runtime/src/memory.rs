@@ -1,0 +1,381 @@
+//! Shared memory: sealed memfds, their mappings, and regions, which are read and written by atomic words only.
+//!
+//! Several processes map the same bytes and none trusts another to leave them alone, so nothing here ever makes a `&[u8]` of them: every
+//! access is an atomic access to an aligned 8-byte word. What the bytes mean is left to the modules above.
+
+use naamc::abi::{EFAULT, EINVAL};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+// Words of regions, rings and records are little-endian by definition, and so must be the machines that map them.
+const _: () = assert!(cfg!(target_endian = "little"), "the runtime needs a little-endian machine");
+
+/// Bytes of a cache line: what is prefetched at a time, and what keeps counters of two writers apart.
+pub const CACHE_LINE_BYTES: usize = 64;
+/// Bytes of a page: lengths of shared memory are rounded up to whole pages.
+pub const PAGE_BYTES: u64 = 4096;
+/// Bytes of one shared memory at most. Keeps every sum of an offset and a length far from overflow.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
+/// Lines prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
+const PREFETCH_LINES_MAX: u64 = 16;
+/// Regions at least this long count as cold: they do not fit the nearest caches, so long reads of them are worth a prefetch.
+const COLD_BYTES_MIN: u64 = 512 << 10;
+
+/// What kind of pages hold a memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// The system's ordinary pages.
+    #[default]
+    Ordinary,
+    /// Pages of 2 MiB, which the administrator must have reserved (`/proc/sys/vm/nr_hugepages`).
+    Huge,
+}
+
+/// A sealed memfd: it can neither shrink nor grow, so that no peer can take mapped pages away.
+#[derive(Debug)]
+pub struct SharedMemory {
+    descriptor: OwnedFd,
+    length_bytes: u64,
+}
+
+impl SharedMemory {
+    /// Zeroed memory of at least `length_bytes`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for 0 bytes or more than [`MEMORY_BYTES_MAX`]; else the system's.
+    pub fn create(name: &str, length_bytes: u64, pages: Pages) -> io::Result<SharedMemory> {
+        if length_bytes == 0 || length_bytes > MEMORY_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("shared memory of {length_bytes} bytes")));
+        }
+        let (flags, unit) = match pages {
+            Pages::Ordinary => (MemfdFlags::empty(), PAGE_BYTES),
+            Pages::Huge => (MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, 2 << 20),
+        };
+        let descriptor = rustix::fs::memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let length_bytes = length_bytes.next_multiple_of(unit);
+        rustix::fs::ftruncate(&descriptor, length_bytes)?;
+        rustix::fs::fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(SharedMemory { descriptor, length_bytes })
+    }
+
+    /// Memory that another process made.
+    ///
+    /// # Errors
+    /// `InvalidData` if it is not sealed against shrinking or has no sensible length: mapping it could then fault at any time.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<SharedMemory> {
+        let seals = rustix::fs::fcntl_get_seals(&descriptor)?;
+        let length_bytes = u64::try_from(rustix::fs::fstat(&descriptor)?.st_size).unwrap_or(0);
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory that is not sealed against shrinking"));
+        }
+        if length_bytes == 0 || length_bytes > MEMORY_BYTES_MAX || !length_bytes.is_multiple_of(PAGE_BYTES) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("shared memory of {length_bytes} bytes")));
+        }
+        Ok(SharedMemory { descriptor, length_bytes })
+    }
+
+    /// Its length: whole pages.
+    pub fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    /// The descriptor, to hand to other processes. Whoever has it can map the memory for writing.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// A descriptor through which the memory can be read but not written.
+    pub fn read_only_descriptor(&self) -> io::Result<OwnedFd> {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
+        Ok(rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
+    }
+
+    /// Maps it for reading and writing.
+    pub fn map(&self) -> io::Result<Arc<Mapping>> {
+        Ok(Arc::new(Mapping(Pointer::map(&self.descriptor, self.length_bytes, ProtFlags::READ | ProtFlags::WRITE)?)))
+    }
+
+    /// Maps it for reading.
+    pub fn map_read_only(&self) -> io::Result<Arc<ReadOnlyMapping>> {
+        Ok(Arc::new(ReadOnlyMapping(Pointer::map(&self.descriptor, self.length_bytes, ProtFlags::READ)?)))
+    }
+}
+
+/// Mapped pages. Owns the mapping, and unmaps it when dropped.
+#[derive(Debug)]
+struct Pointer {
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+impl Pointer {
+    fn map(descriptor: &OwnedFd, length_bytes: u64, protection: ProtFlags) -> io::Result<Pointer> {
+        let bytes = usize::try_from(length_bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that Rust knows of.
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, descriptor, 0)? };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Pointer { start, words: bytes / 8 })
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is page-aligned, lives as long as `self`, has `words` whole words (it is sealed against shrinking),
+        // and every access to it, here and in other processes, goes through atomics of this size.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Pointer {
+    fn drop(&mut self) {
+        // SAFETY: `map` made this mapping with this length, and every borrow of it has ended. Failing to unmap only leaks.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.words * 8) };
+    }
+}
+
+// SAFETY: the pointer is owned, and what it points to is accessed by atomics only.
+unsafe impl Send for Pointer {}
+// SAFETY: as above.
+unsafe impl Sync for Pointer {}
+
+/// Shared memory mapped for reading and writing.
+#[derive(Debug)]
+pub struct Mapping(Pointer);
+
+impl Mapping {
+    /// Its words.
+    pub fn words(&self) -> &[AtomicU64] {
+        self.0.words()
+    }
+
+    /// Its length: whole pages.
+    pub fn length_bytes(&self) -> u64 {
+        self.0.words as u64 * 8
+    }
+}
+
+/// Shared memory mapped for reading only.
+#[derive(Debug)]
+pub struct ReadOnlyMapping(Pointer);
+
+impl ReadOnlyMapping {
+    /// The word at this index, if there is one.
+    pub fn load(&self, index: usize, ordering: Ordering) -> Option<u64> {
+        Some(self.0.words().get(index)?.load(ordering))
+    }
+
+    /// Its length: whole pages.
+    pub fn length_bytes(&self) -> u64 {
+        self.0.words as u64 * 8
+    }
+}
+
+/// A region as an executor sees it: mapped here, or out of reach of loads and stores and served by a UDMA backend.
+///
+/// Compiled code reaches the first three fields by their offsets, hence `repr(C)`; an array of regions has a stride of 32 bytes.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Its first word, 4096-aligned; null if it is not mapped here.
+    pub(crate) base: *const AtomicU64,
+    /// Its length in bytes: at most what is mapped.
+    pub(crate) length_bytes: u64,
+    /// 1 if reads of more than 8 bytes are worth a prefetch and a suspension, else 0.
+    pub(crate) cold: u32,
+    /// The number by which a UDMA backend knows it; 0 if it is mapped here.
+    pub(crate) remote: u32,
+    mapping: Option<Arc<Mapping>>,
+}
+
+const _: () = assert!(size_of::<Region>() == 32);
+
+// SAFETY: `base` points into `mapping`, which is shared memory accessed by atomics only.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// The first `length_bytes` of a mapping; `None` if it is shorter.
+    pub fn local(mapping: Arc<Mapping>, length_bytes: u64) -> Option<Region> {
+        if length_bytes > mapping.length_bytes() {
+            return None;
+        }
+        let cold = u32::from(length_bytes >= COLD_BYTES_MIN);
+        Some(Region { base: mapping.words().as_ptr(), length_bytes, cold, remote: 0, mapping: Some(mapping) })
+    }
+
+    /// A new zeroed region of its own memory, which no other process sees.
+    pub fn anonymous(length_bytes: u64) -> io::Result<Region> {
+        let mapping = SharedMemory::create("naam-region", length_bytes, Pages::Ordinary)?.map()?;
+        Region::local(mapping, length_bytes).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// A region that only a UDMA backend reaches, under a number that is not 0.
+    pub fn remote(number: std::num::NonZeroU32, length_bytes: u64) -> Region {
+        Region { base: std::ptr::null(), length_bytes, cold: 0, remote: number.get(), mapping: None }
+    }
+
+    /// Its length in bytes.
+    pub fn length_bytes(&self) -> u64 {
+        self.length_bytes
+    }
+
+    /// Whether loads and stores reach it.
+    pub fn is_local(&self) -> bool {
+        self.mapping.is_some()
+    }
+
+    /// Says whether long reads of it are worth a prefetch and a suspension. By default those of large regions are.
+    pub fn set_cold(&mut self, cold: bool) {
+        self.cold = u32::from(cold && self.is_local());
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.mapping.as_ref().map_or(&[], |mapping| mapping.words())
+    }
+
+    /// Whether `length` bytes at `offset` lie inside. No sum can overflow.
+    fn holds(&self, offset: u64, length: usize) -> bool {
+        let length = length as u64;
+        self.is_local() && length <= self.length_bytes && offset <= self.length_bytes - length
+    }
+
+    /// Copies region bytes to `destination`, whole or not at all. Aligned 8-byte words are untorn and acquired, in no promised order.
+    /// Returns 0 or `-EFAULT`; no bytes always succeeds.
+    #[inline]
+    pub fn read(&self, offset: u64, destination: &mut [u8]) -> i64 {
+        if destination.is_empty() {
+            return 0;
+        }
+        if !self.holds(offset, destination.len()) {
+            return -EFAULT;
+        }
+        let (index, skip) = (offset as usize / 8, offset as usize % 8);
+        let words = &self.words()[index..];
+        let head = if skip == 0 { 0 } else { destination.len().min(8 - skip) };
+        let (head_bytes, rest) = destination.split_at_mut(head);
+        let mut from = words.iter();
+        if head > 0 {
+            let word = from.next().expect("inside the region").load(Ordering::Acquire).to_ne_bytes();
+            head_bytes.copy_from_slice(&word[skip..skip + head]);
+        }
+        let (whole, tail) = rest.as_chunks_mut::<8>();
+        for (bytes, word) in whole.iter_mut().zip(from.by_ref()) {
+            *bytes = word.load(Ordering::Acquire).to_ne_bytes();
+        }
+        if !tail.is_empty() {
+            let word = from.next().expect("inside the region").load(Ordering::Acquire).to_ne_bytes();
+            tail.copy_from_slice(&word[..tail.len()]);
+        }
+        0
+    }
+
+    /// Copies `source` to region bytes, whole or not at all. Aligned 8-byte words are untorn and released, in no promised order; bytes
+    /// beside an unaligned end keep their values even against concurrent writers. Returns 0 or `-EFAULT`; no bytes always succeeds.
+    #[inline]
+    pub fn write(&self, offset: u64, source: &[u8]) -> i64 {
+        if source.is_empty() {
+            return 0;
+        }
+        if !self.holds(offset, source.len()) {
+            return -EFAULT;
+        }
+        let (index, skip) = (offset as usize / 8, offset as usize % 8);
+        let words = &self.words()[index..];
+        let head = if skip == 0 { 0 } else { source.len().min(8 - skip) };
+        let (head_bytes, rest) = source.split_at(head);
+        let mut to = words.iter();
+        if head > 0 {
+            merge(to.next().expect("inside the region"), skip, head_bytes);
+        }
+        let (whole, tail) = rest.as_chunks::<8>();
+        for (bytes, word) in whole.iter().zip(to.by_ref()) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Release);
+        }
+        if !tail.is_empty() {
+            merge(to.next().expect("inside the region"), 0, tail);
+        }
+        0
+    }
+
+    /// The word of an atomic at `offset`, or its error: `-EINVAL` if it is not aligned, `-EFAULT` if it lies outside.
+    fn atomic(&self, offset: u64) -> Result<&AtomicU64, i64> {
+        if !offset.is_multiple_of(8) {
+            return Err(-EINVAL);
+        }
+        if !self.holds(offset, 8) {
+            return Err(-EFAULT);
+        }
+        self.words().get(offset as usize / 8).ok_or(-EFAULT)
+    }
+
+    /// Replaces the word at `offset` by `desired` if it is `expected`. Sequentially consistent. Puts the old value into `old`, which is
+    /// left alone on an error. Returns 0, `-EFAULT` or `-EINVAL`.
+    #[inline]
+    pub fn compare_swap(&self, offset: u64, expected: u64, desired: u64, old: &mut u64) -> i64 {
+        match self.atomic(offset) {
+            Err(error) => error,
+            Ok(word) => {
+                let (Ok(found) | Err(found)) = word.compare_exchange(expected, desired, Ordering::SeqCst, Ordering::SeqCst);
+                *old = found;
+                0
+            }
+        }
+    }
+
+    /// Adds to the word at `offset`, wrapping; otherwise like [`Region::compare_swap`].
+    #[inline]
+    pub fn fetch_add(&self, offset: u64, addend: u64, old: &mut u64) -> i64 {
+        match self.atomic(offset) {
+            Err(error) => error,
+            Ok(word) => {
+                *old = word.fetch_add(addend, Ordering::SeqCst);
+                0
+            }
+        }
+    }
+
+    /// Asks the memory for the lines of a read that comes soon. Nothing happens for lines outside.
+    #[inline]
+    pub fn prefetch(&self, offset: u64, length: u64) {
+        if !self.is_local() || length == 0 || offset >= self.length_bytes {
+            return;
+        }
+        let line = CACHE_LINE_BYTES as u64;
+        let last = offset.saturating_add(length - 1).min(self.length_bytes - 1) / line;
+        let first = offset / line;
+        for line_index in first..=last.min(first + PREFETCH_LINES_MAX - 1) {
+            prefetch_line(self.base.wrapping_add((line_index * line / 8) as usize));
+        }
+    }
+}
+
+/// Puts some bytes of a word in place and leaves the others as they are, even against concurrent writers of those.
+fn merge(word: &AtomicU64, skip: usize, bytes: &[u8]) {
+    let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| {
+        let mut merged = old.to_ne_bytes();
+        merged[skip..skip + bytes.len()].copy_from_slice(bytes);
+        Some(u64::from_ne_bytes(merged))
+    });
+}
+
+/// Hints that the line at an address will be read.
+#[inline]
+pub fn prefetch_line<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect that a program can see, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch has no effect that a program can see, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
