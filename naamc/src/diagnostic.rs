@@ -61,6 +61,22 @@ codes! {
         "Atomic operations on stack and body are add, or, and, xor, exchange and compare-exchange, on 4 or 8 bytes. For regions there are `naam_compare_swap` and `naam_fetch_add`.";
     KERNEL_REFERENCE = 211, "a reference to something in a kernel",
         "The instruction refers to a map's file descriptor, a kernel variable or a kernel function. Handlers run outside kernels: they know their message, their regions and the functions of `naam.h`.";
+    FUNCTION_LENGTH = 220, "a handler without code, or with too much",
+        "A handler has 1 to 65,536 instructions, the functions that it calls included: calls are inlined. Make functions that are called in many places smaller, or loop over the calls.";
+    FALLS_OFF_END = 221, "the code runs off its end",
+        "The last instruction on some path is neither `exit` nor a jump. clang emits this after a call to a function that it takes not to return, or for undefined behaviour such as division by a constant zero.";
+    CALL_NOT_INLINED = 222, "a call that was not inlined",
+        "The verifier and the engines take one flat function a handler. The bundle was not made by `naamc build`.";
+    LOOP_WITHOUT_EXIT = 223, "a loop without an exit",
+        "From this loop no path leads to the end of the handler, so no message that enters it would ever be answered. A loop whose number of rounds merely cannot be proved is fine: it is metered.";
+    BUDGET_EXCEEDED = 224, "too complex to verify",
+        "The verifier gave up within its budget of steps. Split the handler, or make values that grow in loops simpler: bound them by constants, and keep independent loops out of each other.";
+    HELPER_UNKNOWN = 225, "a call of a helper that does not exist",
+        "Helpers are called by their numbers, and `naam.h` declares all that exist. Calls of the kernel's helpers (`bpf_...`) are not available: handlers do not run in a kernel.";
+    CONTRACT_BROKEN = 226, "a contract does not hold",
+        "The contracts that came with the code are not what the code keeps. The bundle was changed after it was built, or was made by a different verifier: build it anew.";
+    CONTRACT_MALFORMED = 227, "a contract that makes no sense",
+        "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
 }
 
 /// Where a finding lies.

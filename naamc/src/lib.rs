@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod activation;
+pub mod cfg;
 pub mod diagnostic;
 pub mod interpreter;
 pub mod isa;

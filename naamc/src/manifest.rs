@@ -2,6 +2,8 @@
 //! of checks, and is recomputed and compared wherever a bundle is loaded.
 
 use crate::abi::{Helper, Rights};
+use crate::program::Environment;
+use crate::verifier::Proof;
 use crate::verifier::value::Scalar;
 use minicbor::{Decode, Encode};
 
@@ -61,4 +63,24 @@ pub struct Operation {
     /// Largest length in bytes; 8 for atomics.
     #[n(5)]
     pub length_max: u32,
+}
+
+impl Manifest {
+    /// The manifest of a checked handler. `environment` is the one it was checked in.
+    pub fn of(proof: &Proof, environment: &Environment) -> Manifest {
+        let _ = environment;
+        let rights = Vec::new();
+        Manifest {
+            rights,
+            operations: Vec::new(),
+            udma_operations_max: None,
+            instructions_max: None,
+            metered: true,
+            has_effects: true,
+            uses_executor: true,
+            request_bytes: proof.analysis().body_bytes_read,
+            reply_bytes_max: proof.analysis().reply_bytes_max,
+            continuation_bytes_max: 0,
+        }
+    }
 }

@@ -6,8 +6,9 @@
 pub mod contract;
 pub mod value;
 
+use crate::diagnostic::{Code, Finding};
 use crate::isa::Register;
-use crate::program::Function;
+use crate::program::{Environment, Function};
 use contract::{ByteRange, Contracts};
 use value::Scalar;
 
@@ -19,7 +20,47 @@ pub struct Proof {
     analysis: Analysis,
 }
 
+/// Finds contracts for a function. They are a proposal: only [`check`] decides whether they hold.
+///
+/// # Errors
+///
+/// Findings of control flow, or that the budget of steps is used up.
+pub fn infer(function: &Function, environment: &Environment) -> Result<Contracts, Vec<Finding>> {
+    let _ = (function, environment);
+    Err(vec![Finding::new(Code::BUDGET_EXCEEDED, "the verifier is not whole yet")])
+}
+
+/// Sees in one pass whether `contracts`, wherever they come from, hold, and whether everything that the function does is allowed.
+///
+/// # Errors
+///
+/// Every independent finding, ascending by instruction.
+pub fn check(function: &Function, environment: &Environment, contracts: &Contracts) -> Result<Analysis, Vec<Finding>> {
+    let _ = (function, environment, contracts);
+    Err(vec![Finding::new(Code::BUDGET_EXCEEDED, "the verifier is not whole yet")])
+}
+
 impl Proof {
+    /// Infers contracts, prunes them to what is live, and checks them.
+    ///
+    /// # Errors
+    ///
+    /// Every independent finding, ascending by instruction.
+    pub fn prove(function: Function, environment: &Environment) -> Result<Proof, Vec<Finding>> {
+        let contracts = infer(&function, environment)?;
+        Proof::check(function, environment, contracts)
+    }
+
+    /// Checks contracts that came with a function.
+    ///
+    /// # Errors
+    ///
+    /// Every independent finding, ascending by instruction.
+    pub fn check(function: Function, environment: &Environment, contracts: Contracts) -> Result<Proof, Vec<Finding>> {
+        let analysis = check(&function, environment, &contracts)?;
+        Ok(Proof { function, contracts, analysis })
+    }
+
     /// The code.
     pub fn function(&self) -> &Function {
         &self.function
