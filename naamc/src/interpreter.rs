@@ -8,6 +8,7 @@ mod machine;
 
 use crate::abi::{BODY_BYTES_MAX, Helper};
 use crate::activation::Activation;
+use crate::cfg::Graph;
 use crate::isa::Instruction;
 use crate::verifier::Proof;
 use crate::verifier::contract::ByteRange;
@@ -183,6 +184,19 @@ impl Interpreter {
             if let Some(step) = steps.get_mut(*at as usize) {
                 step.point = point as u32;
             }
+        }
+        let metered: Vec<u32> = proof.analysis().loops.iter().filter(|it| it.metered).map(|it| it.head).collect();
+        // Checked code has a graph. Were there none, there were no checked code either.
+        let graph = Graph::new(&function.instructions);
+        let edges = graph.as_ref().map(Graph::retreating_edges).unwrap_or_default();
+        for edge in edges.iter().filter(|edge| metered.binary_search(&edge.head).is_ok()) {
+            let step = &mut steps[edge.from_instruction as usize];
+            let target = match step.instruction {
+                Instruction::Jump { target } | Instruction::JumpIf { target, .. } => Some(target),
+                _ => None,
+            };
+            step.following_metered |= edge.from_instruction + 1 == edge.head;
+            step.target_metered |= target == Some(edge.head);
         }
         Interpreter {
             steps,

@@ -8,6 +8,7 @@ pub mod abi;
 pub mod activation;
 pub mod cfg;
 pub mod diagnostic;
+pub mod exec;
 pub mod interpreter;
 pub mod isa;
 pub mod manifest;
