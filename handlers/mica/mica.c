@@ -88,8 +88,8 @@ struct place {
 	u64 word;    /* the main bucket's word when the search began; its version is even */
 	u64 slot;    /* offset of the key's item word, else of a free one, else 0 */
 	u64 item;    /* the key's item word, else 0 */
-	u64 last;    /* offset of the chain's last bucket */
-	u64 victim;  /* cache: offset of the item word that makes room */
+	u64 last;    /* offset of the chain's last bucket, if the key is absent */
+	u64 victim;  /* cache: offset of the item word that makes room, else 0 */
 	u64 evicted; /* cache: that word; 0 if the main bucket is empty */
 };
 
@@ -196,7 +196,6 @@ static __always_inline void choose_victim(struct place *place, u64 at, const str
 	u64 start = (u64)((u32)bucket->word * 0x9E3779B1u) * SLOTS >> 32;
 	u64 slot;
 
-	place->evicted = 0;
 	if (!used)
 		return;
 	slot = lowest(used >> start << start ? used >> start << start : used);
@@ -224,9 +223,7 @@ static __always_inline int find(const struct key *key, void *item, enum purpose 
 	do {
 		naam_read(&table, at, &bucket, sizeof(bucket));
 	} while (bucket.word & 1);
-	place->word = bucket.word;
-	place->slot = 0;
-	place->item = 0;
+	*place = (struct place){.word = bucket.word};
 	if (purpose != TO_READ && cache)
 		choose_victim(place, at, &bucket);
 	for (;;) {
