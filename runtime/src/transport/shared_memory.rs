@@ -1,0 +1,372 @@
+//! Links over shared memory: two byte rings of 64-byte aligned records, one in each direction, each with one producer and one consumer.
+//!
+//! | offset | bytes | what | written by |
+//! | --- | --- | --- | --- |
+//! | 0 | 8 | request tail: bytes ever published | client |
+//! | 8 | 8 | reply head: bytes ever taken | client |
+//! | 128 | 8 | 1 while the client sleeps for messages, 2 for messages or room | client; the executor resets it |
+//! | 256 | 8 | reply tail | executor |
+//! | 264 | 8 | request head | executor |
+//! | 384 | 8 | 1 or 2 while the executor sleeps | executor; the client resets it |
+//! | 4096 | `request_bytes` | request ring | client |
+//! | then | `reply_bytes` | reply ring | executor |
+//!
+//! A record is a message, rounded up to 64 bytes; it may wrap around the ring's end. Each side keeps its own cursors to itself: what
+//! it reads from the memory is only what the peer says of the peer's, and cursors that cannot be break the link.
+//! What one side publishes and takes lies on one line, so that a batch costs the peer one cache miss to see.
+
+use super::wake::Wake;
+use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
+use crate::memory::{Mapping, Pages, SharedMemory};
+use crate::message::{Header, HeaderBytes};
+use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Bytes before the rings.
+const CONTROL_BYTES: u64 = 4096;
+/// Index of the client's line of cursors: its tail, then its head.
+const CLIENT_CURSORS: usize = 0;
+/// Index of the word that says whether the client sleeps.
+const CLIENT_SLEEPS: usize = 128 / 8;
+/// Index of the executor's line of cursors.
+const EXECUTOR_CURSORS: usize = 256 / 8;
+/// Index of the word that says whether the executor sleeps.
+const EXECUTOR_SLEEPS: usize = 384 / 8;
+/// Bytes of a ring at least: two of the smallest records.
+pub const RING_BYTES_MIN: u32 = 2 * RECORD_ALIGNMENT_BYTES as u32;
+/// Bytes of a ring at most: more would only queue.
+pub const RING_BYTES_MAX: u32 = 16 << 20;
+
+/// Lengths of a link's two rings: powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RingSizes {
+    /// Bytes of the ring from client to executor.
+    pub request_bytes: u32,
+    /// Bytes of the ring from executor to client.
+    pub reply_bytes: u32,
+}
+
+impl Default for RingSizes {
+    /// Room for a window of some hundred small requests; small enough to stay in the caches of both sides.
+    fn default() -> RingSizes {
+        RingSizes { request_bytes: 64 << 10, reply_bytes: 128 << 10 }
+    }
+}
+
+impl RingSizes {
+    /// Whether both are powers of two within the limits.
+    pub fn are_legal(self) -> bool {
+        [self.request_bytes, self.reply_bytes]
+            .iter()
+            .all(|bytes| bytes.is_power_of_two() && (RING_BYTES_MIN..=RING_BYTES_MAX).contains(bytes))
+    }
+
+    /// Bytes of the memory that holds the link.
+    pub fn memory_bytes(self) -> u64 {
+        CONTROL_BYTES + u64::from(self.request_bytes) + u64::from(self.reply_bytes)
+    }
+
+    /// Makes the memory of a link.
+    ///
+    /// # Errors
+    /// `InvalidInput` for illegal sizes; else the system's.
+    pub fn create(self) -> io::Result<SharedMemory> {
+        if !self.are_legal() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("rings of {self:?}")));
+        }
+        SharedMemory::create("naam-link", self.memory_bytes(), Pages::Ordinary)
+    }
+}
+
+/// One end of a link over shared memory.
+#[derive(Debug)]
+pub struct RingLink {
+    mapping: Arc<Mapping>,
+    wake: Wake,
+    /// Where this side publishes its tail, and in the next word its head; and the peer's.
+    own_cursors: usize,
+    peer_cursors: usize,
+    own_sleeps: usize,
+    peer_sleeps: usize,
+    outgoing: Ring,
+    incoming: Ring,
+    /// Bytes ever sent, ever made visible, and ever taken by the peer as it last said.
+    sent: u64,
+    sent_visible: u64,
+    sent_taken: u64,
+    /// Bytes ever received as the peer last said, ever taken, and ever given back.
+    received: u64,
+    taken: u64,
+    taken_visible: u64,
+    /// The record at `taken`, once its header was copied; its length field is checked. Its bytes are 0 if there is none.
+    current: HeaderBytes,
+    current_bytes: usize,
+}
+
+/// A ring's place in the memory, in words.
+#[derive(Clone, Copy, Debug)]
+struct Ring {
+    start: usize,
+    words: usize,
+}
+
+impl Ring {
+    fn bytes(self) -> u64 {
+        self.words as u64 * 8
+    }
+
+    /// The words of a record's part at this cursor: up to the ring's end, and what wrapped around. At most a ring's worth.
+    #[inline]
+    fn split(self, mapping: &Mapping, cursor: u64, words: usize) -> (&[AtomicU64], &[AtomicU64]) {
+        let ring = &mapping.words()[self.start..self.start + self.words];
+        let at = (cursor / 8) as usize & (self.words - 1);
+        let first = words.min(self.words - at);
+        (&ring[at..at + first], &ring[..words - first])
+    }
+
+    #[inline]
+    fn load(self, mapping: &Mapping, cursor: u64, destination: &mut [u8]) {
+        let (first, second) = self.split(mapping, cursor, destination.len().div_ceil(8));
+        let (one, other) = destination.split_at_mut(destination.len().min(first.len() * 8));
+        load_words(first, one);
+        load_words(second, other);
+    }
+
+    #[inline]
+    fn store(self, mapping: &Mapping, cursor: u64, source: &[u8]) {
+        let (first, second) = self.split(mapping, cursor, source.len().div_ceil(8));
+        let (one, other) = source.split_at(source.len().min(first.len() * 8));
+        store_words(first, one);
+        store_words(second, other);
+    }
+}
+
+/// The cursors order these accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
+#[inline]
+fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
+    let (whole, tail) = destination.as_chunks_mut::<8>();
+    for (bytes, word) in whole.iter_mut().zip(words) {
+        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if let (false, Some(word)) = (tail.is_empty(), words.get(whole.len())) {
+        tail.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[..tail.len()]);
+    }
+}
+
+#[inline]
+fn store_words(words: &[AtomicU64], source: &[u8]) {
+    let (whole, tail) = source.as_chunks::<8>();
+    for (bytes, word) in whole.iter().zip(words) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+    }
+    if let (false, Some(word)) = (tail.is_empty(), words.get(whole.len())) {
+        let mut padded = [0; 8];
+        padded[..tail.len()].copy_from_slice(tail);
+        word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+    }
+}
+
+impl RingLink {
+    /// The executor's end of a link whose memory nobody has used yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the sizes are illegal, or the memory is too short for them.
+    pub fn server(mapping: Arc<Mapping>, sizes: RingSizes, wake: Wake) -> io::Result<RingLink> {
+        let (requests, replies) = RingLink::rings(&mapping, sizes)?;
+        let mut link = RingLink::new(mapping, wake, replies, requests);
+        (link.own_cursors, link.peer_cursors) = (EXECUTOR_CURSORS, CLIENT_CURSORS);
+        (link.own_sleeps, link.peer_sleeps) = (EXECUTOR_SLEEPS, CLIENT_SLEEPS);
+        Ok(link)
+    }
+
+    /// The client's end.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the sizes are illegal, or the memory is too short for them.
+    pub fn client(mapping: Arc<Mapping>, sizes: RingSizes, wake: Wake) -> io::Result<RingLink> {
+        let (requests, replies) = RingLink::rings(&mapping, sizes)?;
+        Ok(RingLink::new(mapping, wake, requests, replies))
+    }
+
+    /// Both ends of a new link, in this process.
+    pub fn pair(sizes: RingSizes) -> io::Result<(RingLink, RingLink)> {
+        let mapping = sizes.create()?.map()?;
+        let (server_wake, client_wake) = Wake::pair()?;
+        Ok((RingLink::server(mapping.clone(), sizes, server_wake)?, RingLink::client(mapping, sizes, client_wake)?))
+    }
+
+    fn rings(mapping: &Mapping, sizes: RingSizes) -> io::Result<(Ring, Ring)> {
+        if !sizes.are_legal() || mapping.length_bytes() < sizes.memory_bytes() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("rings of {sizes:?} in {} bytes", mapping.length_bytes())));
+        }
+        let requests = Ring { start: CONTROL_BYTES as usize / 8, words: sizes.request_bytes as usize / 8 };
+        Ok((requests, Ring { start: requests.start + requests.words, words: sizes.reply_bytes as usize / 8 }))
+    }
+
+    fn new(mapping: Arc<Mapping>, wake: Wake, outgoing: Ring, incoming: Ring) -> RingLink {
+        RingLink {
+            mapping,
+            wake,
+            own_cursors: CLIENT_CURSORS,
+            peer_cursors: EXECUTOR_CURSORS,
+            own_sleeps: CLIENT_SLEEPS,
+            peer_sleeps: EXECUTOR_SLEEPS,
+            outgoing,
+            incoming,
+            sent: 0,
+            sent_visible: 0,
+            sent_taken: 0,
+            received: 0,
+            taken: 0,
+            taken_visible: 0,
+            current: [0; HEADER_BYTES],
+            current_bytes: 0,
+        }
+    }
+
+    #[inline]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.mapping.words()[index]
+    }
+
+    /// Learns how much the peer has published.
+    #[inline]
+    fn refresh_received(&mut self) -> Result<(), Broken> {
+        let tail = self.word(self.peer_cursors).load(Ordering::Acquire);
+        let (new, all) = (tail.wrapping_sub(self.received), tail.wrapping_sub(self.taken));
+        if all > self.incoming.bytes() || new > all || !all.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64) {
+            return Err(Broken::Cursor);
+        }
+        self.received = tail;
+        Ok(())
+    }
+
+    /// Learns how much the peer has taken.
+    #[inline]
+    fn refresh_taken(&mut self) -> Result<(), Broken> {
+        let head = self.word(self.peer_cursors + 1).load(Ordering::Acquire);
+        let (under_way, before) = (self.sent_visible.wrapping_sub(head), self.sent_visible.wrapping_sub(self.sent_taken));
+        if under_way > before || !under_way.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64) {
+            return Err(Broken::Cursor);
+        }
+        self.sent_taken = head;
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> usize {
+        (self.outgoing.bytes() - (self.sent - self.sent_taken)) as usize
+    }
+}
+
+impl Link for RingLink {
+    #[inline]
+    fn next(&mut self) -> Result<Option<HeaderBytes>, Broken> {
+        if self.current_bytes == 0 {
+            if self.taken == self.received {
+                self.refresh_received()?;
+                if self.taken == self.received {
+                    return Ok(None);
+                }
+            }
+            let mut header = [0; HEADER_BYTES];
+            self.incoming.load(&self.mapping, self.taken, &mut header);
+            let length = Header::length_field(&header) as usize;
+            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || record_bytes(length) as u64 > self.received - self.taken {
+                return Err(Broken::Record);
+            }
+            self.current = header;
+            self.current_bytes = length;
+        }
+        Ok(Some(self.current))
+    }
+
+    #[inline]
+    fn copy(&mut self, offset: usize, destination: &mut [u8]) {
+        debug_assert!(offset.is_multiple_of(8), "records are copied by words");
+        let there = self.current_bytes.saturating_sub(HEADER_BYTES + offset).min(destination.len());
+        let (inside, beyond) = destination.split_at_mut(there);
+        self.incoming.load(&self.mapping, self.taken + (HEADER_BYTES + offset) as u64, inside);
+        beyond.fill(0);
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        self.taken += record_bytes(self.current_bytes) as u64;
+        self.current_bytes = 0;
+    }
+
+    #[inline]
+    fn room_bytes(&mut self, wanted: usize) -> Result<usize, Broken> {
+        if self.free_bytes() < wanted {
+            self.refresh_taken()?;
+        }
+        Ok(self.free_bytes())
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        self.outgoing.bytes() as usize
+    }
+
+    #[inline]
+    fn send(&mut self, header: &HeaderBytes, body: &[u8], continuation: &[u8]) {
+        let body_end = HEADER_BYTES + body.len();
+        let length = if continuation.is_empty() { body_end } else { body_end.next_multiple_of(8) + continuation.len() };
+        debug_assert_eq!(length, Header::length_field(header) as usize, "the header says what follows it");
+        let bytes = record_bytes(length);
+        if bytes > self.free_bytes() {
+            return;
+        }
+        self.outgoing.store(&self.mapping, self.sent, header);
+        self.outgoing.store(&self.mapping, self.sent + HEADER_BYTES as u64, body);
+        if !continuation.is_empty() {
+            self.outgoing.store(&self.mapping, self.sent + body_end.next_multiple_of(8) as u64, continuation);
+        }
+        self.sent += bytes as u64;
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        let published = self.sent != self.sent_visible;
+        if !published && self.taken == self.taken_visible {
+            return;
+        }
+        self.word(self.own_cursors + 1).store(self.taken, Ordering::Release);
+        self.word(self.own_cursors).store(self.sent, Ordering::Release);
+        self.sent_visible = self.sent;
+        self.taken_visible = self.taken;
+        // Either the peer sees the cursors after it said that it sleeps, or this side sees that it sleeps.
+        fence(Ordering::SeqCst);
+        let sleeps = self.word(self.peer_sleeps).load(Ordering::Relaxed);
+        if sleeps == 2 || (sleeps != 0 && published) {
+            self.word(self.peer_sleeps).store(0, Ordering::Relaxed);
+            self.wake.wake();
+        }
+    }
+
+    fn arm(&mut self, wait_for: WaitFor) -> Result<bool, Broken> {
+        let room_before = self.free_bytes();
+        let flag = if wait_for == WaitFor::Messages { 1 } else { 2 };
+        self.word(self.own_sleeps).store(flag, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.refresh_received()?;
+        self.refresh_taken()?;
+        let nothing = self.taken == self.received;
+        Ok(match wait_for {
+            WaitFor::Messages => nothing,
+            // A message that waits for room is no reason to stay awake: only more room is.
+            WaitFor::MessagesOrRoom => self.free_bytes() == room_before && (nothing || self.current_bytes != 0),
+        })
+    }
+
+    fn disarm(&mut self) -> Result<(), Broken> {
+        self.word(self.own_sleeps).store(0, Ordering::Relaxed);
+        if self.wake.drain() { Ok(()) } else { Err(Broken::Closed) }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.wake.descriptor())
+    }
+}
