@@ -5,7 +5,7 @@
 
 use crate::memory::Region;
 use naamc::activation::Activation;
-use naamc::interpreter::{Environment, Failure, Issued, Outcome, Udma};
+use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::program;
 use naamc::verifier::Proof;
 use std::sync::Arc;
@@ -52,6 +52,31 @@ pub trait Program: Send + Sync {
     /// the call with its `completion` if `completed` is 1, else with the call itself. Before it returns
     /// [`Outcome::Suspended`] the point is set and its live registers are in the activation: r1 to r5 hold the operation's arguments. Allocates nothing.
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome;
+}
+
+/// The reference engine: runs bytecode as it is, on every machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InterpreterEngine;
+
+impl Engine for InterpreterEngine {
+    fn name(&self) -> &'static str {
+        "interpreter"
+    }
+
+    fn compile(
+        &self,
+        proof: &Arc<Proof>,
+        environment: &program::Environment,
+        _: &[Region],
+    ) -> Result<Arc<dyn Program>, EngineError> {
+        Ok(Arc::new(Interpreter::new(proof, environment.read_only.as_slice().into())))
+    }
+}
+
+impl Program for Interpreter {
+    fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
+        Interpreter::run(self, activation, turn)
+    }
 }
 
 /// Makes a request its executor's own before its first effect.

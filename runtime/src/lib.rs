@@ -1,12 +1,13 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
-//! Modules depend on those above them in this list only. `unsafe` is confined to `memory`, `transport` and the JIT's code and entry.
+//! A module uses only the modules below it; lowest first: clock, memory, metrics, message, engine, udma, transport, session,
+//! deployment, executor, steering, client. `unsafe` is confined to `memory`, `transport` and the JIT's code and entry.
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod engine;
 #[allow(unsafe_code)]
 pub mod memory;
-pub mod metrics;
 pub mod message;
-pub mod engine;
+pub mod metrics;
 pub mod transport;

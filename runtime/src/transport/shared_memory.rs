@@ -200,7 +200,10 @@ impl RingLink {
 
     fn rings(mapping: &Mapping, sizes: RingSizes) -> io::Result<(Ring, Ring)> {
         if !sizes.are_legal() || mapping.length_bytes() < sizes.memory_bytes() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("rings of {sizes:?} in {} bytes", mapping.length_bytes())));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("rings of {sizes:?} in {} bytes", mapping.length_bytes()),
+            ));
         }
         let requests = Ring { start: CONTROL_BYTES as usize / 8, words: sizes.request_bytes as usize / 8 };
         Ok((requests, Ring { start: requests.start + requests.words, words: sizes.reply_bytes as usize / 8 }))
