@@ -66,6 +66,9 @@ pub enum RuntimeError {
     /// A region cannot be reached. Effects up to there have happened.
     #[error("a region cannot be reached")]
     RegionUnreachable = 3,
+    /// The engine met a state that checked code cannot reach: a bug, or broken memory.
+    #[error("the engine met a state that checked code cannot reach")]
+    EngineFault = 5,
     /// The message is not one: lengths or fields contradict each other.
     #[error("malformed message")]
     Malformed = 16,
@@ -94,10 +97,11 @@ pub enum RuntimeError {
 
 impl RuntimeError {
     /// All of them.
-    pub const ALL: [RuntimeError; 11] = [
+    pub const ALL: [RuntimeError; 12] = [
         RuntimeError::BackEdgesExhausted,
         RuntimeError::UdmaOperationsExhausted,
         RuntimeError::RegionUnreachable,
+        RuntimeError::EngineFault,
         RuntimeError::Malformed,
         RuntimeError::UnknownDeployment,
         RuntimeError::UnknownHandler,
@@ -119,6 +123,7 @@ impl RuntimeError {
             Failure::BackEdgesExhausted => Some(RuntimeError::BackEdgesExhausted),
             Failure::UdmaOperationsExhausted => Some(RuntimeError::UdmaOperationsExhausted),
             Failure::RegionUnreachable => Some(RuntimeError::RegionUnreachable),
+            Failure::EngineFault => Some(RuntimeError::EngineFault),
             Failure::NotOwner => None,
         }
     }
