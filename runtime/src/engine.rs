@@ -3,6 +3,10 @@
 //! An executor knows handlers as [`Program`]s and nothing of what is behind them: the interpreter, compiled code, or native Rust that
 //! serves as a yardstick. All of them act on an [`Activation`] and reach regions through a [`Turn`], by the same rules.
 
+#[cfg(feature = "jit")]
+#[allow(unsafe_code)]
+pub mod jit;
+
 use crate::memory::Region;
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};

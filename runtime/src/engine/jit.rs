@@ -1,0 +1,169 @@
+//! The JIT: checked handlers as machine code, by Cranelift, for x86-64 and aarch64.
+//!
+//! A handler has two bodies. `start` runs from the entry; its loops are reducible and nothing enters them from the side. `resume` is entered at
+//! any suspension point through one jump table, and is compiled when it is first needed. Code is made from a [`Proof`] and nothing else, so it
+//! checks nothing that was proved; what it does not do inline it asks of Rust through [`frame`]. Which order things happen in
+//! when a UDMA call is reached is [`Turn`]'s rule, the same for all engines.
+
+mod call;
+mod code;
+mod frame;
+mod lower;
+mod memory;
+pub mod object;
+
+use super::{Engine, EngineError, Program, Turn};
+use crate::memory::Region;
+use code::Code;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Context, ir};
+use frame::{Exit, Frame, Status};
+use lower::{Body, Source};
+use naamc::activation::{Activation, POINT_START};
+use naamc::interpreter::{Failure, Interpreter, Outcome};
+use naamc::program;
+use naamc::verifier::Proof;
+use std::sync::{Arc, OnceLock};
+
+/// Compiles handlers to machine code.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JitEngine;
+
+impl Engine for JitEngine {
+    fn name(&self) -> &'static str {
+        "jit"
+    }
+
+    fn compile(
+        &self,
+        proof: &Arc<Proof>,
+        environment: &program::Environment,
+        regions: &[Region],
+    ) -> Result<Arc<dyn Program>, EngineError> {
+        let source = Source { proof, regions };
+        let start = Code::new(&machine_code(&source, Body::Start)?).map_err(EngineError::CodeMemory)?;
+        let read_only: Arc<[u8]> = environment.read_only.as_slice().into();
+        Ok(Arc::new(Compiled {
+            start,
+            resume: OnceLock::new(),
+            interpreter: Interpreter::new(proof, read_only.clone()),
+            read_only,
+            proof: proof.clone(),
+            regions: regions.to_vec(),
+        }))
+    }
+}
+
+/// The code generator for this machine, made once.
+fn target() -> Result<&'static OwnedTargetIsa, EngineError> {
+    static TARGET: OnceLock<Result<OwnedTargetIsa, String>> = OnceLock::new();
+    TARGET.get_or_init(make_target).as_ref().map_err(|reason| EngineError::CodeGeneration(reason.clone()))
+}
+
+fn make_target() -> Result<OwnedTargetIsa, String> {
+    let mut flags = settings::builder();
+    // The register allocator matters most: with the single-pass one, code that moves bytes is several times slower. The verifier of
+    // Cranelift's own representation runs in tests.
+    let settings = [
+        ("opt_level", "speed"),
+        ("regalloc_algorithm", "backtracking"),
+        ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        ("enable_probestack", "false"),
+        ("unwind_info", "false"),
+        ("preserve_frame_pointers", "false"),
+    ];
+    for (name, value) in settings {
+        flags.set(name, value).map_err(|error| error.to_string())?;
+    }
+    let builder = cranelift_native::builder().map_err(str::to_string)?;
+    builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())
+}
+
+/// Lowers one body to Cranelift's representation, for this machine.
+fn lowered(source: &Source<'_>, body: Body) -> Result<ir::Function, EngineError> {
+    lower::lower(source, body, target()?.frontend_config()).map_err(EngineError::CodeGeneration)
+}
+
+/// The machine code of one body: position-independent, without relocations.
+fn machine_code(source: &Source<'_>, body: Body) -> Result<Vec<u8>, EngineError> {
+    let mut context = Context::for_function(lowered(source, body)?);
+    let compiled = context
+        .compile(target()?.as_ref(), &mut ControlPlane::default())
+        .map_err(|error| EngineError::CodeGeneration(format!("{:?}", error.inner)))?;
+    if !compiled.buffer.relocs().is_empty() {
+        return Err(EngineError::CodeGeneration("the code refers to something outside itself".to_string()));
+    }
+    Ok(compiled.code_buffer().to_vec())
+}
+
+/// A handler as machine code.
+struct Compiled {
+    start: Code,
+    /// None if it could not be made; then messages are resumed by the interpreter, to the same effect.
+    resume: OnceLock<Option<Code>>,
+    interpreter: Interpreter,
+    read_only: Arc<[u8]>,
+    proof: Arc<Proof>,
+    /// The regions that lengths and reachability were compiled in from.
+    regions: Vec<Region>,
+}
+
+impl Compiled {
+    /// Whether a turn offers the regions that the code was compiled for: compiled code relies on their lengths.
+    fn fits(&self, turn: &Turn<'_>) -> bool {
+        let offered = turn.regions();
+        offered.len() >= self.regions.len()
+            && self.regions.iter().zip(offered).all(|(compiled, offered)| {
+                !compiled.is_local() || (offered.is_local() && offered.length_bytes() == compiled.length_bytes())
+            })
+    }
+
+    fn resume(&self) -> Option<&Code> {
+        let make = || {
+            let source = Source { proof: &self.proof, regions: &self.regions };
+            Code::new(&machine_code(&source, Body::Resume).ok()?).ok()
+        };
+        self.resume.get_or_init(make).as_ref()
+    }
+}
+
+impl Program for Compiled {
+    fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
+        if !self.fits(turn) {
+            return Outcome::Failed(Failure::EngineFault);
+        }
+        let code = match activation.point {
+            POINT_START => &self.start,
+            _ => match self.resume() {
+                Some(code) => code,
+                None => return self.interpreter.run(activation, turn),
+            },
+        };
+        if activation.point != POINT_START && activation.completed != 0 {
+            // The call was executed while the message was suspended: it counts now.
+            activation.udma_operations_left = activation.udma_operations_left.saturating_sub(1);
+            activation.udma_operations = activation.udma_operations.saturating_add(1);
+        }
+        let mut frame = Frame::new(turn, activation, &self.read_only);
+        // SAFETY: the code was lowered from the proof of this handler for a frame of this shape; frame, activation and turn are exclusively
+        // borrowed; `fits` compared the turn's regions with those that it was compiled for; the activation is fresh or was suspended
+        // or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
+        let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation, &raw mut *turn) };
+        frame.settle(turn, activation);
+        outcome(exit)
+    }
+}
+
+fn outcome(exit: Exit) -> Outcome {
+    const FAILURES: [Failure; 4] =
+        [Failure::BackEdgesExhausted, Failure::UdmaOperationsExhausted, Failure::RegionUnreachable, Failure::NotOwner];
+    if exit.status == Status::Finished as u64 {
+        return Outcome::Finished(exit.value);
+    }
+    if exit.status == Status::Suspended as u64 {
+        return Outcome::Suspended;
+    }
+    Outcome::Failed(FAILURES.into_iter().find(|failure| *failure as u64 == exit.value).unwrap_or(Failure::EngineFault))
+}

@@ -1,0 +1,339 @@
+//! Lowering of helper calls.
+//!
+//! A UDMA call has two ways through. The fast one, for reads of local regions of a small constant length, is inline. Everything else
+//! goes the slow way, which every call has: the live registers are written to the activation, and a thunk follows the
+//! rules of [`Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
+//! of range.
+
+use super::frame::{Frame, Thunks};
+use super::lower::{Lowering, saved};
+use super::memory::{Place, pieces};
+use crate::engine::{SHORT_READ_BYTES_MAX, Turn};
+use crate::memory::Region;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I32, I64};
+use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
+use naamc::abi::Helper;
+use naamc::abi::address::REGION_START;
+use naamc::activation::Activation;
+use naamc::isa::Register;
+use naamc::verifier::value::Scalar;
+use naamc::verifier::{Call, Touched};
+use std::mem::offset_of;
+
+/// Bytes of a region read above which a call is better than a run of moves.
+const INLINE_READ_BYTES_MAX: u32 = 128;
+/// The same for `naam_copy`, `naam_fill` and `naam_compare`.
+const INLINE_COPY_BYTES_MAX: u32 = 128;
+/// Loads of a region that are under way before their values are stored: as many registers as there are to spare.
+const LOADS_AT_ONCE: usize = 8;
+
+impl Lowering<'_, '_> {
+    /// Lowers a helper call; whether the block goes on after it.
+    pub(super) fn helper(&mut self, call: &Call) -> bool {
+        match call.helper {
+            Helper::Read | Helper::Write | Helper::CompareSwap | Helper::FetchAdd => {
+                self.udma(call);
+                return false;
+            }
+            Helper::Length => self.length(call),
+            Helper::Reply => {
+                let length = self.low(Register::R1, 32);
+                self.builder.ins().store(self.flags.state, length, self.activation, offset_of!(Activation, reply_bytes) as i32);
+                self.set_constant(Register::R0, 0);
+            }
+            Helper::Copy => {
+                let (to, from) = (self.parameter(call, Register::R1), self.parameter(call, Register::R2));
+                match constant(call, Register::R3) {
+                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.copy_bytes(to, from, length),
+                    _ => {
+                        let arguments = [self.address(to), self.address(from), self.number(Register::R3)];
+                        self.thunk(offset_of!(Thunks, copy), &arguments, 0);
+                    }
+                }
+                self.set_constant(Register::R0, 0);
+            }
+            Helper::Fill => {
+                let (to, byte) = (self.parameter(call, Register::R1), self.get(Register::R2));
+                match constant(call, Register::R3) {
+                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.fill_bytes(to, byte, length),
+                    _ => {
+                        let arguments = [self.address(to), byte, self.number(Register::R3)];
+                        self.thunk(offset_of!(Thunks, fill), &arguments, 0);
+                    }
+                }
+                self.set_constant(Register::R0, 0);
+            }
+            Helper::Compare => {
+                let (left, right) = (self.parameter(call, Register::R1), self.parameter(call, Register::R2));
+                let order = match constant(call, Register::R3) {
+                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.compare_bytes(left, right, length),
+                    _ => {
+                        let arguments = [self.address(left), self.address(right), self.number(Register::R3)];
+                        self.thunk(offset_of!(Thunks, compare), &arguments, 1)[0]
+                    }
+                };
+                self.set(Register::R0, order);
+            }
+            Helper::Executor => {
+                self.write_back();
+                let exit = self.thunk(offset_of!(Thunks, executor), &[self.frame], 2);
+                let (running, ended) = (self.builder.create_block(), self.builder.create_block());
+                self.builder.set_cold_block(ended);
+                self.builder.ins().brif(exit[0], ended, &[], running, &[]);
+                self.builder.switch_to_block(ended);
+                self.builder.ins().return_(&exit);
+                self.builder.switch_to_block(running);
+                self.set(Register::R0, exit[1]);
+            }
+        }
+        true
+    }
+
+    /// `naam_length`: a constant, unless several regions are possible.
+    fn length(&mut self, call: &Call) {
+        match only_region(call.regions).and_then(|region| self.source.regions.get(region)) {
+            Some(region) if region.is_local() => self.set_constant(Register::R0, region.length_bytes()),
+            _ => {
+                let handle = self.get(Register::R1);
+                let length = self.thunk(offset_of!(Thunks, length), &[self.frame, handle], 1)[0];
+                self.set(Register::R0, length);
+            }
+        }
+    }
+
+    /// Where a pointer parameter points.
+    fn parameter(&mut self, call: &Call, register: Register) -> Place {
+        let touched =
+            call.memory.iter().find(|(parameter, _)| *parameter == register).map_or(Touched::default(), |(_, touched)| *touched);
+        // Bytes of one kind whose hull is as long as the call's constant length are always the same ones.
+        let length_parameter = match call.helper {
+            Helper::Read | Helper::Write => Some(Register::R4),
+            Helper::Copy | Helper::Fill | Helper::Compare => Some(Register::R3),
+            _ => None,
+        };
+        let length = length_parameter.map_or(Some(8), |parameter| constant(call, parameter));
+        let mut hulls = [touched.stack, touched.body, touched.read_only].into_iter().flatten();
+        let exact = match (hulls.next(), hulls.next()) {
+            (Some(hull), None) => length.is_some_and(|length| length > 0 && hull.end - hull.start == length),
+            _ => false,
+        };
+        self.place(&touched, exact, register, 0)
+    }
+
+    /// A u32 parameter.
+    fn number(&mut self, register: Register) -> Value {
+        let low = self.low(register, 32);
+        self.builder.ins().uextend(I64, low)
+    }
+
+    fn udma(&mut self, call: &Call) {
+        let next = self.edge(call.instruction, call.instruction + 1);
+        let slow = self.builder.create_block();
+        if call.helper == Helper::Read && self.are_local(call.regions) {
+            self.builder.set_cold_block(slow);
+            self.read(call, slow);
+            self.builder.ins().jump(next, &[]);
+        } else {
+            self.builder.ins().jump(slow, &[]);
+        }
+        self.builder.switch_to_block(slow);
+        self.suspension_point(call, next);
+    }
+
+    /// Whether all these regions are in this process's memory.
+    fn are_local(&self, regions: u64) -> bool {
+        let local = |index: usize| self.source.regions.get(index).is_some_and(Region::is_local);
+        regions != 0 && (0..64).filter(|index| regions >> index & 1 == 1).all(local)
+    }
+
+    /// The slow way: everything that the contract says is live goes to the activation, then Rust decides.
+    fn suspension_point(&mut self, call: &Call, next: Block) {
+        let contracts = &self.source.proof.contracts().suspensions;
+        let Ok(point) = contracts.binary_search_by_key(&call.instruction, |contract| contract.instruction) else {
+            self.fail(naamc::interpreter::Failure::EngineFault);
+            return;
+        };
+        for (register, _) in &contracts[point].registers {
+            let value = self.get(*register);
+            self.builder.ins().store(self.flags.state, value, self.activation, saved(*register));
+        }
+        let point = self.builder.ins().iconst(I32, point as i64);
+        self.builder.ins().store(self.flags.state, point, self.activation, offset_of!(Activation, point) as i32);
+        self.write_back();
+        let helper = self.builder.ins().iconst(I64, call.helper as i64);
+        let exit = self.thunk(offset_of!(Thunks, udma), &[self.frame, self.activation, helper], 2);
+        let (running, ended) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.set_cold_block(ended);
+        self.builder.ins().brif(exit[0], ended, &[], running, &[]);
+        self.builder.switch_to_block(ended);
+        self.builder.ins().return_(&exit);
+        self.builder.switch_to_block(running);
+        let left = self.builder.ins().load(I64, self.flags.state, self.frame, offset_of!(Frame<'_>, operations_left) as i32);
+        self.builder.def_var(self.operations_left, left);
+        self.set(Register::R0, exit[1]);
+        self.builder.ins().jump(next, &[]);
+    }
+
+    /// Goes on in a new block unless a condition sends it the slow way.
+    fn unless(&mut self, doubt: Value, slow: Block) {
+        let certain = self.builder.create_block();
+        self.builder.ins().brif(doubt, slow, &[], certain, &[]);
+        self.builder.switch_to_block(certain);
+    }
+
+    /// The fast way of a read of local regions.
+    fn read(&mut self, call: &Call, slow: Block) {
+        let left = self.builder.use_var(self.operations_left);
+        let none_left = self.builder.ins().icmp_imm_s(IntCC::Equal, left, 0);
+        self.unless(none_left, slow);
+        let region = self.region(call.regions);
+        let length = constant(call, Register::R4);
+        self.give_way_to_prefetch(call, region, slow);
+        match length {
+            Some(length) if (1..=INLINE_READ_BYTES_MAX).contains(&length) => {
+                let offset = self.offset_in_region(call, region, length, slow);
+                let to = self.parameter(call, Register::R3);
+                let base = self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32);
+                let from = self.builder.ins().iadd(base, offset);
+                self.copy_from_region(to, from, length);
+                self.set_constant(Register::R0, 0);
+            }
+            _ => {
+                let to = self.parameter(call, Register::R3);
+                let entry = self.builder.ins().iadd_imm_s(region.table, i64::from(region.entry));
+                let arguments = [entry, self.get(Register::R2), self.address(to), self.number(Register::R4)];
+                let result = self.thunk(offset_of!(Thunks, read), &arguments, 1)[0];
+                self.set(Register::R0, result);
+            }
+        }
+        let less = self.builder.ins().iadd_imm_s(left, -1);
+        self.builder.def_var(self.operations_left, less);
+    }
+
+    /// Finds the entry of r1's region in the turn's table.
+    fn region(&mut self, regions: u64) -> Entry {
+        let table = self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, first_region) as i32);
+        if let Some(index) = only_region(regions) {
+            let entry = (index * size_of::<Region>()) as i32;
+            let length_bytes = self.source.regions.get(index).map(Region::length_bytes);
+            return Entry { table, entry, flags: self.flags.fixed, length_bytes };
+        }
+        let handle = self.get(Register::R1);
+        let index = self.builder.ins().iadd_imm_s(handle, -(REGION_START as i64));
+        let bytes = self.builder.ins().imul_imm_u(index, size_of::<Region>() as i64);
+        Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, length_bytes: None }
+    }
+
+    /// Rule 4 of [`Turn`]: a long read of cold memory suspends while `suspend_reads` is set, and sets it anew when it is executed.
+    fn give_way_to_prefetch(&mut self, call: &Call, region: Entry, slow: Block) {
+        let lengths = number(call, Register::R4);
+        if lengths.low_unsigned_max <= SHORT_READ_BYTES_MAX {
+            return;
+        }
+        let field = |offset: usize| offset as i32;
+        let mut suspend = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
+        let long = (lengths.low_unsigned_min <= SHORT_READ_BYTES_MAX).then(|| {
+            let length = self.low(Register::R4, 32);
+            self.builder.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, length, i64::from(SHORT_READ_BYTES_MAX))
+        });
+        let cold = self.builder.ins().load(I32, region.flags, region.table, region.entry + field(offset_of!(Region, cold)));
+        suspend = self.builder.ins().band(suspend, cold);
+        if let Some(long) = long {
+            let long = self.builder.ins().uextend(I32, long);
+            suspend = self.builder.ins().band(suspend, long);
+        }
+        self.unless(suspend, slow);
+        let mut hides = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, hides_latency)));
+        if let Some(long) = long {
+            let old = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
+            hides = self.builder.ins().select(long, hides, old);
+        }
+        self.builder.ins().store(self.flags.state, hides, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
+    }
+
+    /// r2, checked: `length` bytes there lie inside the region, and every piece of them is aligned.
+    fn offset_in_region(&mut self, call: &Call, region: Entry, length: u32, slow: Block) -> Value {
+        let offset = self.get(Register::R2);
+        let known = number(call, Register::R2);
+        let length = u64::from(length);
+        match region.length_bytes.map(|bytes| bytes.checked_sub(length)) {
+            // Never inside: the slow way gives the error.
+            Some(None) => {
+                let certain = self.builder.ins().iconst(I32, 1);
+                self.unless(certain, slow);
+            }
+            Some(Some(last)) if known.unsigned_max <= last => {}
+            Some(Some(last)) => {
+                let last = self.builder.ins().iconst(I64, last as i64);
+                let outside = self.builder.ins().icmp(IntCC::UnsignedGreaterThan, offset, last);
+                self.unless(outside, slow);
+            }
+            None => {
+                let at = region.entry + offset_of!(Region, length_bytes) as i32;
+                let bytes = self.builder.ins().load(I64, region.flags, region.table, at);
+                let short = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, length as i64);
+                self.unless(short, slow);
+                let last = self.builder.ins().iadd_imm_s(bytes, -(length as i64));
+                let outside = self.builder.ins().icmp(IntCC::UnsignedGreaterThan, offset, last);
+                self.unless(outside, slow);
+            }
+        }
+        let needed = if length.is_power_of_two() { length.min(8) } else { 8 };
+        if alignment(&known) < needed {
+            let odd = self.builder.ins().band_imm_u(offset, needed as i64 - 1);
+            self.unless(odd, slow);
+        }
+        offset
+    }
+
+    /// Moves region bytes to the activation, by words.
+    fn copy_from_region(&mut self, to: Place, from: Value, length: u32) {
+        let all: Vec<_> = pieces(0, length).collect();
+        for some in all.chunks(LOADS_AT_ONCE) {
+            let mut loaded = Vec::new();
+            for (start, bytes) in some {
+                let address = self.builder.ins().iadd_imm_s(from, i64::from(*start));
+                loaded.push(self.load_region(address, *bytes));
+            }
+            for ((start, bytes), value) in some.iter().zip(loaded) {
+                self.store_bytes(to.plus(*start), *bytes, value);
+            }
+        }
+    }
+}
+
+/// A region's entry in the turn's table.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// A pointer, and the entry's offset from it.
+    table: Value,
+    entry: i32,
+    flags: MemFlagsData,
+    /// The region's length, if it can be only one region.
+    length_bytes: Option<u64>,
+}
+
+/// The region, if there is only one.
+fn only_region(regions: u64) -> Option<usize> {
+    regions.is_power_of_two().then_some(regions.trailing_zeros() as usize)
+}
+
+/// What was proved of a numeric parameter.
+fn number(call: &Call, register: Register) -> Scalar {
+    call.numbers.iter().find(|(parameter, _)| *parameter == register).map_or(Scalar::ANY, |(_, scalar)| *scalar)
+}
+
+/// A u32 parameter that can be only one number.
+fn constant(call: &Call, register: Register) -> Option<u32> {
+    let scalar = number(call, register);
+    (scalar.low_unsigned_min == scalar.low_unsigned_max).then_some(scalar.low_unsigned_min)
+}
+
+/// The largest power of two, up to 4096, that divides every value.
+fn alignment(scalar: &Scalar) -> u64 {
+    let by_bits = 1u64 << (!scalar.zeros).trailing_zeros().min(12);
+    let divides = |number: u64| 1u64 << number.trailing_zeros().min(12);
+    let by_stride = divides(scalar.stride).min(divides(scalar.signed_min as u64));
+    by_bits.max(by_stride)
+}

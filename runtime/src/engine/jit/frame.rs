@@ -1,0 +1,248 @@
+//! What compiled code and Rust share during one turn: the frame, and the functions that compiled code calls.
+//!
+//! Compiled code gets pointers to a [`Frame`], an activation and a turn. It calls Rust only through the frame's table of [`Thunks`], so that it
+//! needs no relocations. A panic in a thunk aborts the process (`extern "C"`): nothing ever unwinds through compiled code.
+
+use crate::engine::Turn;
+use crate::memory::Region;
+use naamc::abi::address::{READ_ONLY_START, REGION_START, STACK_START};
+use naamc::abi::{Helper, REGIONS_MAX};
+use naamc::activation::Activation;
+use naamc::interpreter::{Environment, Failure, Issued, Udma};
+use naamc::isa::Register;
+use std::marker::PhantomData;
+use std::ptr::slice_from_raw_parts;
+
+/// What compiled code returns, and thunks that can end a turn: a status and its value, in two registers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// One of [`Status`].
+    pub status: u64,
+    /// r0, or the number of a failure.
+    pub value: u64,
+}
+
+/// How compiled code ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Status {
+    /// Of a thunk: it goes on, and the value is the helper's result.
+    Running = 0,
+    /// The handler returned the value.
+    Finished = 1,
+    /// The message stands before the UDMA call that its activation names.
+    Suspended = 2,
+    /// It ended with the failure of this number.
+    Failed = 3,
+}
+
+impl Exit {
+    fn failed(failure: Failure) -> Exit {
+        Exit { status: Status::Failed as u64, value: failure as u64 }
+    }
+
+    fn running(value: u64) -> Exit {
+        Exit { status: Status::Running as u64, value }
+    }
+}
+
+/// One turn as compiled code sees it.
+#[repr(C)]
+pub struct Frame<'a> {
+    /// First of the turn's regions.
+    pub first_region: *const Region,
+    /// The bundle's read-only data.
+    pub read_only: *const u8,
+    /// What it may call.
+    pub thunks: &'static Thunks,
+    /// UDMA operations that may still be executed before somebody must look: fuel or turn budget, whichever is less. Compiled code keeps it
+    /// in a register and puts it back before a thunk that reads it and at its end.
+    pub operations_left: u64,
+    /// What `operations_left` was when fuel and budget were last settled.
+    settled: u64,
+    read_only_bytes: usize,
+    turn: *mut Turn<'a>,
+    lifetime: PhantomData<&'a mut Turn<'a>>,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of a turn that begins.
+    pub fn new(turn: &mut Turn<'a>, activation: &Activation, read_only: &[u8]) -> Frame<'a> {
+        let mut frame = Frame {
+            first_region: turn.first_region,
+            read_only: read_only.as_ptr(),
+            thunks: &THUNKS,
+            operations_left: 0,
+            settled: 0,
+            read_only_bytes: read_only.len(),
+            turn,
+            lifetime: PhantomData,
+        };
+        frame.allow(turn.operations_left, activation);
+        frame
+    }
+
+    fn allow(&mut self, budget: u32, activation: &Activation) {
+        self.operations_left = u64::from(budget.min(activation.udma_operations_left));
+        self.settled = self.operations_left;
+    }
+
+    /// Books the operations that compiled code executed since this was last done.
+    pub fn settle(&mut self, turn: &mut Turn<'_>, activation: &mut Activation) {
+        // Neither is ever less than `settled`, of which compiled code took some.
+        let executed = (self.settled - self.operations_left) as u32;
+        self.settled = self.operations_left;
+        turn.operations_left -= executed;
+        activation.udma_operations_left -= executed;
+        activation.udma_operations = activation.udma_operations.saturating_add(executed);
+    }
+
+    /// Bytes that a handler reads, behind a canonical address.
+    fn bytes<'b>(&self, activation: &'b Activation, address: u64, length: usize) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        if address >= READ_ONLY_START {
+            let start = (address - READ_ONLY_START) as usize;
+            assert!(start + length <= self.read_only_bytes, "proved read-only access");
+            // SAFETY: `read_only` and `read_only_bytes` are a slice that the program owns, which outlives the turn, and nobody writes to it.
+            let read_only = unsafe { &*slice_from_raw_parts(self.read_only, self.read_only_bytes) };
+            &read_only[start..start + length]
+        } else {
+            &activation.memory[offset(address, length)]
+        }
+    }
+}
+
+/// The place in the activation's memory behind a canonical address. No bytes may have any address.
+fn offset(address: u64, length: usize) -> std::ops::Range<usize> {
+    if length == 0 {
+        return 0..0;
+    }
+    let start = (address - STACK_START) as usize;
+    start..start + length
+}
+
+/// The functions that compiled code calls. All take and return 64-bit numbers and pointers.
+#[repr(C)]
+pub struct Thunks {
+    /// Executes or postpones the UDMA call of this number with the arguments in the activation.
+    pub udma: for<'a> extern "C" fn(&mut Frame<'a>, &mut Activation, u64) -> Exit,
+    /// Reads a local region: region, offset, destination, length. Returns 0 or `-EFAULT`, then with zeros in the destination.
+    pub read: extern "C" fn(&Region, u64, *mut u8, u64) -> i64,
+    /// `naam_executor`.
+    pub executor: for<'a> extern "C" fn(&mut Frame<'a>) -> Exit,
+    /// `naam_length`.
+    pub length: for<'a> extern "C" fn(&mut Frame<'a>, u64) -> u64,
+    /// `naam_copy`.
+    pub copy: extern "C" fn(*mut u8, *const u8, u64),
+    /// `naam_fill`, with the byte in the low bits of the second argument.
+    pub fill: extern "C" fn(*mut u8, u64, u64),
+    /// `naam_compare`.
+    pub compare: extern "C" fn(*const u8, *const u8, u64) -> i64,
+}
+
+static THUNKS: Thunks = Thunks { udma, read, executor, length, copy, fill, compare };
+
+/// The index behind a region's handle; one that no region has if it is none.
+fn region(handle: u64) -> u16 {
+    let index = handle.wrapping_sub(REGION_START);
+    if index < REGIONS_MAX as u64 { index as u16 } else { u16::MAX }
+}
+
+extern "C" fn udma(frame: &mut Frame<'_>, activation: &mut Activation, number: u64) -> Exit {
+    // SAFETY: the frame was made from a turn that is exclusively borrowed until the frame is gone, and compiled code, which also reaches
+    // the turn, waits for this call.
+    let turn = unsafe { &mut *frame.turn };
+    frame.settle(turn, activation);
+    if activation.udma_operations_left == 0 {
+        return Exit::failed(Failure::UdmaOperationsExhausted);
+    }
+    let issued = issue(frame, turn, activation, number as i32);
+    let Issued::Done(result) = issued else {
+        return match issued {
+            Issued::Failed(failure) => Exit::failed(failure),
+            _ => Exit { status: Status::Suspended as u64, value: 0 },
+        };
+    };
+    activation.udma_operations_left -= 1;
+    activation.udma_operations = activation.udma_operations.saturating_add(1);
+    frame.allow(turn.operations_left, activation);
+    Exit::running(result as u64)
+}
+
+fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, number: i32) -> Issued {
+    let register = |register: Register| activation.registers[register.index()];
+    let [r1, r2, r3, r4, r5] = Register::ARGUMENTS.map(register);
+    let region = region(r1);
+    let mut old = 0;
+    let (issued, word) = match Helper::from_number(number) {
+        Some(Helper::Read) => {
+            let destination = &mut activation.memory[offset(r3, r4 as u32 as usize)];
+            let issued = turn.udma(Udma::Read { region, offset: r2, destination });
+            if matches!(issued, Issued::Done(result) if result != 0) {
+                destination.fill(0);
+            }
+            return issued;
+        }
+        Some(Helper::Write) => {
+            let source = frame.bytes(activation, r3, r4 as u32 as usize);
+            return turn.udma(Udma::Write { region, offset: r2, source });
+        }
+        Some(Helper::CompareSwap) => {
+            (turn.udma(Udma::CompareSwap { region, offset: r2, expected: r3, desired: r4, old: &mut old }), r5)
+        }
+        Some(Helper::FetchAdd) => (turn.udma(Udma::FetchAdd { region, offset: r2, addend: r3, old: &mut old }), r4),
+        _ => return Issued::Failed(Failure::EngineFault),
+    };
+    if let Issued::Done(result) = issued {
+        let old: u64 = if result == 0 { old } else { 0 };
+        activation.memory[offset(word, 8)].copy_from_slice(&old.to_le_bytes());
+    }
+    issued
+}
+
+extern "C" fn read(region: &Region, offset: u64, destination: *mut u8, length: u64) -> i64 {
+    // SAFETY: the verifier proved that `length` bytes of the activation's memory lie at `destination`, and nothing else refers to
+    // them while compiled code waits for this call.
+    let destination = unsafe { std::slice::from_raw_parts_mut(destination, length as usize) };
+    let result = region.read(offset, destination);
+    if result != 0 {
+        destination.fill(0);
+    }
+    result
+}
+
+extern "C" fn executor(frame: &mut Frame<'_>) -> Exit {
+    // SAFETY: as in `udma`.
+    let turn = unsafe { &mut *frame.turn };
+    match turn.executor() {
+        Ok(number) => Exit::running(u64::from(number)),
+        Err(failure) => Exit::failed(failure),
+    }
+}
+
+extern "C" fn length(frame: &mut Frame<'_>, handle: u64) -> u64 {
+    // SAFETY: as in `udma`.
+    let turn = unsafe { &mut *frame.turn };
+    turn.length_bytes(region(handle))
+}
+
+extern "C" fn copy(to: *mut u8, from: *const u8, length: u64) {
+    // SAFETY: the verifier proved both ranges: `to` lies in the activation's memory, `from` there or in the read-only data. They may overlap.
+    unsafe { std::ptr::copy(from, to, length as usize) }
+}
+
+extern "C" fn fill(to: *mut u8, byte: u64, length: u64) {
+    // SAFETY: the verifier proved that the range lies in the activation's memory.
+    unsafe { std::ptr::write_bytes(to, byte as u8, length as usize) }
+}
+
+extern "C" fn compare(left: *const u8, right: *const u8, length: u64) -> i64 {
+    // SAFETY: the verifier proved that both ranges lie in the activation's memory or the read-only data, and nothing writes to them while
+    // compiled code waits for this call.
+    let (left, right) =
+        unsafe { (std::slice::from_raw_parts(left, length as usize), std::slice::from_raw_parts(right, length as usize)) };
+    left.cmp(right) as i64
+}
