@@ -1,12 +1,15 @@
 //! Instructions of eBPF (RFC 9669) as one enum, decoded once.
 //!
 //! [`decode()`] turns the 8-byte slots of an ELF section into instructions; [`encode()`] is its inverse, for tests. Everything later matches
-//! on [`Instruction`] and never sees an opcode. Jump targets are instruction indices, not slots. `Display` disassembles.
+//! on [`Instruction`] and never sees an opcode. Jump targets are instruction indices, not slots. `Display` disassembles, and
+//! [`assemble()`] reads that back.
 
+mod assemble;
 mod decode;
 mod display;
 mod encode;
 
+pub use assemble::{AssembleError, assemble};
 pub use decode::{Decoded, FINDINGS_MAX, LocalCall, SLOT_BYTES, SLOTS_MAX, UNRESOLVED, decode};
 pub use encode::{Unencodable, encode};
 

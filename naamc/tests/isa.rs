@@ -3,8 +3,8 @@
 use fastrand::Rng;
 use naamc::diagnostic::{CODES, Code};
 use naamc::isa::{
-    AluOperation, AtomicOperation, ByteOrder, Condition, Instruction, Operand, Register, SLOT_BYTES, Size, Symbol, Unencodable,
-    Width, decode, encode,
+    AluOperation, AssembleError, AtomicOperation, ByteOrder, Condition, Instruction, Operand, Register, SLOT_BYTES, Size, Symbol,
+    Unencodable, Width, assemble, decode, encode,
 };
 use std::collections::BTreeMap;
 
@@ -296,6 +296,37 @@ fn disassembly_matches_the_golden_file() {
         std::fs::write(path, &text).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), text, "run with BLESS=1 to accept");
+}
+
+/// Proves that `assemble` inverts disassembly for every shape, registers of inlined calls and symbols included.
+#[test]
+fn what_display_writes_assemble_reads() {
+    let mut random = Rng::with_seed(0xa53);
+    for _ in 0..100 {
+        let mut program = every_shape(&mut random, 100);
+        program.push(Instruction::Negate { width: Width::W32, destination: Register(38) });
+        program.push(Instruction::LoadAddress { destination: Register(11), symbol: Symbol::Region(63) });
+        program.push(Instruction::LoadAddress { destination: Register(9), symbol: Symbol::ReadOnly(1 << 20) });
+        program.push(Instruction::CallHelper { number: 3 });
+        let text: String = program.iter().map(|instruction| format!("{instruction}\n")).collect();
+        assert_eq!(assemble(&text).unwrap(), program);
+    }
+}
+
+/// Proves that labels stand for the instruction behind them, and that what is not understood is said with its line.
+#[test]
+fn assemble_resolves_labels_and_reports_lines() {
+    let text = "again:  # the loop\n  if r1 == 0 goto end\n  r1 -= 1\n  goto again\nend:\n  call again\n  exit";
+    let program = assemble(text).unwrap();
+    assert_eq!(program[2], Instruction::Jump { target: 0 });
+    assert_eq!(program[3], Instruction::CallLocal { target: 0 });
+    assert!(matches!(program[0], Instruction::JumpIf { target: 3, .. }));
+    for wrong in
+        ["r1", "r11 = 0", "r1 = 0x100000000", "goto nowhere", "exit now", "*(u7 *)(r1 + 0) = 1", "r1 = r6@8", "r1 ~ 2", "call x"]
+    {
+        let error: AssembleError = assemble(&format!("exit\n{wrong}")).unwrap_err();
+        assert_eq!((error.line, &error.text[..]), (2, wrong));
+    }
 }
 
 fn bytes_of(text: &str) -> Vec<u8> {

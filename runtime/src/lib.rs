@@ -5,9 +5,12 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod deployment;
 pub mod engine;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod session;
 pub mod transport;
+pub mod udma;

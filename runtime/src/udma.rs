@@ -1,0 +1,141 @@
+//! UDMA backends: how an executor reaches regions that are not mapped into its process. All are asynchronous in shape.
+//!
+//! Regions that are mapped ([`crate::memory::Region::is_local`]) need none: engines execute operations on them inline, and that is the
+//! `local` backend of host executors. For any other region the message suspends before the call; the executor reads the operation from
+//! the activation ([`Operation::pending`]), issues it here, and resumes the message when its completion was polled.
+
+use naamc::abi::{Helper, STACK_BYTES, address};
+use naamc::activation::Activation;
+use naamc::isa::Register;
+
+/// Identifies an operation under way: the index of its activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u32);
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Region bytes to memory.
+    Read,
+    /// Memory to region bytes.
+    Write,
+    /// Eight bytes become `desired` if they are `expected`.
+    CompareSwap {
+        /// Value compared with.
+        expected: u64,
+        /// Value stored if equal.
+        desired: u64,
+    },
+    /// Adds to eight bytes, wrapping.
+    FetchAdd {
+        /// What is added.
+        addend: u64,
+    },
+}
+
+/// A UDMA operation before which a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Index of the region in the deployment.
+    pub region: u16,
+    /// Byte offset in the region.
+    pub offset: u64,
+    /// What happens there.
+    pub action: Action,
+    /// Where the bytes of a read or write, or the old value of an atomic, are in the activation's memory.
+    pub memory_start: usize,
+    /// How many bytes; 8 for atomics.
+    pub length_bytes: u32,
+}
+
+impl Operation {
+    /// The operation before which a suspended message stands, if its code there is this helper. `None` if the registers do not say a
+    /// region and a range of the activation, which checked code never does.
+    #[inline]
+    pub fn pending(activation: &Activation, helper: Helper) -> Option<Operation> {
+        let register = |register: Register| activation.registers[register.index()];
+        let [r1, r2, r3, r4, r5] = Register::ARGUMENTS.map(register);
+        let (action, memory, length_bytes) = match helper {
+            Helper::Read => (Action::Read, r3, r4 as u32),
+            Helper::Write => (Action::Write, r3, r4 as u32),
+            Helper::CompareSwap => (Action::CompareSwap { expected: r3, desired: r4 }, r5, 8),
+            Helper::FetchAdd => (Action::FetchAdd { addend: r3 }, r4, 8),
+            _ => return None,
+        };
+        let region = u16::try_from(r1.checked_sub(address::REGION_START)?).ok()?;
+        let memory_start = usize::try_from(memory.checked_sub(address::STACK_START)?).ok()?;
+        let end = memory_start.checked_add(length_bytes as usize)?;
+        (end <= activation.memory.len()).then_some(Operation { region, offset: r2, action, memory_start, length_bytes })
+    }
+
+    /// Leaves the completion in the activation: the bytes read or the old value, or zeros after an error, and the result.
+    pub fn complete(&self, activation: &mut Activation, completion: &Completion<'_>) {
+        let range = self.memory_start..self.memory_start + self.length_bytes as usize;
+        let Some(memory) = activation.memory.get_mut(range) else { return };
+        match self.action {
+            Action::Write => {}
+            _ if completion.result != 0 || completion.bytes.len() != memory.len() => memory.fill(0),
+            _ => memory.copy_from_slice(completion.bytes),
+        }
+        activation.completed = 1;
+        activation.completion = completion.result;
+    }
+}
+
+/// An operation that is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion<'a> {
+    /// Which.
+    pub token: Token,
+    /// 0, `-EFAULT` or `-EINVAL`.
+    pub result: i64,
+    /// The bytes read, or the old value of an atomic, little-endian.
+    pub bytes: &'a [u8],
+}
+
+/// Why an operation was not issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotIssued {
+    /// No room for its completion now: later.
+    #[error("no room for another operation")]
+    Full,
+    /// The region is out of reach for good: the message fails.
+    #[error("the region cannot be reached")]
+    Unreachable,
+}
+
+/// Reaches remote regions. An executor owns one, and polls it before anything else in its turn.
+///
+/// Operations of one message never overlap: the next is issued after the completion of the one before, which keeps their order.
+pub trait Backend: Send {
+    /// Issues an operation on the region with this number ([`crate::memory::Region::remote`]). `source` are the bytes of a write, and are
+    /// not needed after the call. Its completion has a place reserved once this succeeds.
+    ///
+    /// # Errors
+    /// [`NotIssued`].
+    fn issue(&mut self, now_ns: u64, token: Token, remote: u32, operation: &Operation, source: &[u8]) -> Result<(), NotIssued>;
+
+    /// Hands over completed operations, each once, in any order.
+    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(&Completion<'_>));
+
+    /// When polling can next find something, if anything is under way: until then an executor without other work may sleep.
+    fn due_ns(&self) -> Option<u64>;
+}
+
+/// The backend of executors whose regions are all mapped: host executors. It has nothing to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Local;
+
+impl Backend for Local {
+    fn issue(&mut self, _: u64, _: Token, _: u32, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
+        Err(NotIssued::Unreachable)
+    }
+
+    fn poll(&mut self, _: u64, _: &mut dyn FnMut(&Completion<'_>)) {}
+
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
+}
+
+const _: () = assert!(address::BODY_START - address::STACK_START == STACK_BYTES as u64, "the body follows the stack");
