@@ -39,6 +39,34 @@ macro_rules! codes {
 codes! {
     OBJECT_MALFORMED = 101, "not a well-formed eBPF object file",
         "The file is not a little-endian 64-bit ELF relocatable object for eBPF, or one of its tables points outside the file. Build handlers with `naamc build FILE.c`, or with clang and `-target bpf -g -c`.";
+    OBJECT_LIMIT = 102, "the object file exceeds a limit",
+        "naamc reads object files of bounded size with bounded numbers of sections, types, functions and strings, so that no file can exhaust its memory. The message names the limit. Split the handlers over several bundles.";
+    BTF_MISSING = 103, "no type information",
+        "Message layouts, regions and C lines are read from BTF, which clang writes with `-g`. Build with `naamc build FILE.c`, or add `-g`; do not strip the object.";
+    BTF_MALFORMED = 104, "malformed type information",
+        "The BTF section, or .BTF.ext with the C lines, does not have the form that the kernel's documentation describes, or refers to types or names that do not exist. The object was damaged or not written by clang.";
+    SECTION_UNKNOWN = 105, "something in an unknown section",
+        "Handlers lie in sections `naam/NAME`, functions that they call in `.text`, regions in `.maps`, constants in `.rodata`. What is placed elsewhere would be ignored, so it is refused.";
+    MUTABLE_GLOBAL = 106, "a mutable global variable",
+        "A handler runs wherever its message is, so there is no memory that all messages share except regions. Make the variable `const`, `const volatile` if a deployment shall set it, a local variable, a field of the message, or keep it in a region.";
+    FUNCTION_UNDEFINED = 107, "a function or variable that is not defined",
+        "The object calls a function, or uses a variable, that no source defined. Handlers are not linked with libraries. The compiler itself calls `memcpy`, `memset` and `memcmp` for lengths that it does not know: use `naam_copy`, `naam_fill` and `naam_compare`.";
+    RELOCATION = 108, "a relocation that cannot be applied",
+        "The object refers to something in a way that naamc does not know, or outside of what it refers to. The object was damaged or not written by clang.";
+    ADDRESS_TABLE = 109, "an address inside constant data",
+        "Constant data that contains addresses (a table of pointers to strings, functions or other data) would need to be changed wherever the handler is loaded. Use indices into arrays instead of pointers, and arrays of characters (`char names[3][8]`) instead of arrays of strings.";
+    FUNCTION_POINTER = 110, "a function's address is taken",
+        "Calls through pointers cannot be verified, so functions have no addresses. Call them by their names, chosen by `if` or `switch`.";
+    HANDLER_NAME = 111, "a handler's name",
+        "A handler is the one function in a section `naam/NAME`. NAME begins with a letter or `_`, goes on with letters, digits, `_` and `-`, has at most 64 characters and is different for each handler of a bundle.";
+    HANDLER_PROTOTYPE = 112, "a handler's prototype",
+        "A handler is `SEC(\"naam/NAME\") int name(struct T *message)`: it returns an int and takes a pointer to its message, a struct with at least one byte. `recover` takes a `struct naam_recover *`.";
+    MESSAGE_TYPE = 113, "a type that has no place in messages or regions",
+        "Messages, region elements and constants consist of integers, enumerations, arrays, structs and unions. Pointers mean nothing on another machine, and eBPF has no floating-point numbers. Send an offset or an index instead of a pointer.";
+    REGION_DECLARATION = 114, "a region's declaration",
+        "A region is `struct { __uint(rights, NAAM_READ | ...); __uint(min_length, BYTES); __type(element, struct T); } name SEC(\".maps\");`. `rights` is required, the others may be left out. Its address is a handle for the functions of naam.h, without an offset.";
+    HANDLER_ABSENT = 115, "no handler",
+        "The object contains no handler. Put `SEC(\"naam/NAME\")` before a function of the form `int name(struct T *message)`.";
     CODE_LENGTH = 201, "the code has an impossible length",
         "eBPF code is a sequence of 8-byte slots; a 64-bit load takes two of them. The code ends inside a slot or inside such a load, or is longer than all handlers of a bundle may be together.";
     OPCODE_UNKNOWN = 202, "unknown instruction",
@@ -61,6 +89,14 @@ codes! {
         "Atomic operations on stack and body are add, or, and, xor, exchange and compare-exchange, on 4 or 8 bytes. For regions there are `naam_compare_swap` and `naam_fetch_add`.";
     KERNEL_REFERENCE = 211, "a reference to something in a kernel",
         "The instruction refers to a map's file descriptor, a kernel variable or a kernel function. Handlers run outside kernels: they know their message, their regions and the functions of `naam.h`.";
+    RECURSION = 212, "recursion",
+        "Calls between functions are inlined, so a function cannot call itself, directly or through others. Write a loop, with an array as its stack if need be.";
+    CALL_DEPTH = 213, "calls nested too deeply",
+        "Calls are inlined up to a depth of 8 functions, the handler included, as in the kernel. Let the functions in the middle be `__always_inline`.";
+    STACK_TOTAL = 214, "the stack is too small for these calls",
+        "The handler and the functions that it calls share one stack of 4,096 bytes, each with its own part of it. Make local arrays smaller, pass pointers to one buffer, or keep large data in the message.";
+    STACK_POINTER = 215, "an unusual use of the stack pointer",
+        "A called function gets its own part of the stack, so uses of r10 in it are rewritten: loads, stores, copies and additions. clang uses r10 in no other way.";
     FUNCTION_LENGTH = 220, "a handler without code, or with too much",
         "A handler has 1 to 65,536 instructions, the functions that it calls included: calls are inlined. Make functions that are called in many places smaller, or loop over the calls.";
     FALLS_OFF_END = 221, "the code runs off its end",
@@ -77,6 +113,10 @@ codes! {
         "The contracts that came with the code are not what the code keeps. The bundle was changed after it was built, or was made by a different verifier: build it anew.";
     CONTRACT_MALFORMED = 227, "a contract that makes no sense",
         "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
+    MESSAGE_JSON = 520, "JSON that does not fit the message",
+        "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
+    TYPES_MALFORMED = 521, "a type table that makes no sense",
+        "The bundle's table of C types refers to types that are not there, or has sizes that do not fit. The bundle was changed after it was built: build it anew.";
 }
 
 /// Where a finding lies.

@@ -14,4 +14,5 @@ pub mod isa;
 pub mod manifest;
 pub mod memory;
 pub mod program;
+pub mod types;
 pub mod verifier;
