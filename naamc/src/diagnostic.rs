@@ -67,6 +67,10 @@ codes! {
         "A region is `struct { __uint(rights, NAAM_READ | ...); __uint(min_length, BYTES); __type(element, struct T); } name SEC(\".maps\");`. `rights` is required, the others may be left out. Its address is a handle for the functions of naam.h, without an offset.";
     HANDLER_ABSENT = 115, "no handler",
         "The object contains no handler. Put `SEC(\"naam/NAME\")` before a function of the form `int name(struct T *message)`.";
+    COMPILER_MISSING = 120, "no C compiler for eBPF",
+        "Building from C needs clang 17 or later with the eBPF target (Debian: `apt install clang-19`). Set NAAM_CLANG to use a particular one. Prebuilt ELFs (.o) and bundles (.naam) need no compiler.";
+    COMPILE_FAILED = 121, "the C does not compile",
+        "clang refused the source; its own words follow the finding. Handlers are freestanding C: no libc, no structs by value over 16 bytes, at most five arguments, no arrays of variable length, no signed division below -mcpu=v4, and no memcpy, memset or memcmp of variable length: naam.h has naam_copy, naam_fill and naam_compare for that.";
     CODE_LENGTH = 201, "the code has an impossible length",
         "eBPF code is a sequence of 8-byte slots; a 64-bit load takes two of them. The code ends inside a slot or inside such a load, or is longer than all handlers of a bundle may be together.";
     OPCODE_UNKNOWN = 202, "unknown instruction",
@@ -113,6 +117,18 @@ codes! {
         "The contracts that came with the code are not what the code keeps. The bundle was changed after it was built, or was made by a different verifier: build it anew.";
     CONTRACT_MALFORMED = 227, "a contract that makes no sense",
         "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
+    BUNDLE_FOREIGN = 401, "not a bundle",
+        "The file is no NAAM bundle: bundles begin with the four bytes \"NAAM\". Build one with `naamc build HANDLERS.c -o HANDLERS.naam`.";
+    BUNDLE_VERSION = 402, "a bundle of another format version",
+        "The bundle was written by another version of naamc. Format version 0 is without promise: build the bundle again from its sources or its ELF.";
+    BUNDLE_CHANGED = 403, "a bundle that was changed",
+        "The file's checksum, or the hash that is its name, does not match its bytes: it was damaged or changed after it was built. Fetch or build it again.";
+    BUNDLE_MALFORMED = 404, "a malformed bundle",
+        "A part of the file is not what this version of naamc writes: a length, an index, a name, a limit, or the encoding itself. No naamc wrote this file.";
+    BUNDLE_MANIFEST = 405, "a manifest that does not follow from the code",
+        "What the bundle says its handler may touch is not what this program proves of the handler's code and contracts. No naamc wrote this bundle.";
+    BUNDLE_CONSTANT = 406, "a constant that cannot be set",
+        "`--set NAME=VALUE` changes `const volatile` variables at file scope and nothing else. A constant without `volatile` is folded into the code by the compiler and cannot be changed afterwards.";
     MESSAGE_JSON = 520, "JSON that does not fit the message",
         "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
     TYPES_MALFORMED = 521, "a type table that makes no sense",

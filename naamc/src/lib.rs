@@ -6,7 +6,10 @@
 
 pub mod abi;
 pub mod activation;
+pub mod bundle;
 pub mod cfg;
+pub mod compile;
+pub mod continuation;
 pub mod diagnostic;
 pub mod exec;
 pub mod interpreter;

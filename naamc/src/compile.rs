@@ -1,0 +1,110 @@
+//! C to ELF: runs clang with the flags under which handlers verify best, and brings `naam.h` along.
+
+use crate::diagnostic::{Code, Finding};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The header that handlers include, as it was when this program was built.
+pub const NAAM_H: &str = include_str!("../../handlers/include/naam.h");
+
+/// Compilers that are tried, in this order, unless `NAAM_CLANG` names one.
+const CANDIDATES: [&str; 6] = ["clang-19", "clang-21", "clang-20", "clang-18", "clang-17", "clang"];
+
+/// Flags of every build. Loop strength reduction makes pairs of induction variables that only a relational domain could bound;
+/// unrolling multiplies suspension points; idiom recognition makes calls of memcpy and memset, which do not exist.
+pub const FLAGS: [&str; 12] = [
+    "-O2",
+    "-g",
+    "-target",
+    "bpf",
+    "-mcpu=v3",
+    "-fno-unroll-loops",
+    "-mllvm",
+    "-disable-lsr",
+    "-mllvm",
+    "-disable-loop-idiom-all",
+    "-mllvm",
+    "-bpf-stack-size=4096",
+];
+
+/// Compiles C files, taken together as one translation unit, into an eBPF ELF.
+///
+/// # Errors
+/// N120 if there is no usable clang, N121 with the compiler's own words if the sources do not compile.
+pub fn compile(sources: &[PathBuf]) -> Result<Vec<u8>, Finding> {
+    let failed = |what: String| Finding::new(Code::COMPILE_FAILED, what);
+    let scratch = tempfile::tempdir().map_err(|error| failed(format!("no scratch directory: {error}")))?;
+    std::fs::write(scratch.path().join("naam.h"), NAAM_H).map_err(|error| failed(format!("cannot write naam.h: {error}")))?;
+    let here = std::env::current_dir().map_err(|error| failed(format!("no current directory: {error}")))?;
+    let mut command = Command::new(find_clang()?);
+    command.args(FLAGS).arg(format!("-ffile-prefix-map={}=.", here.display())).arg("-I").arg(scratch.path());
+    command.args(["-x", "c", "-c", "-o", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let umbrella = match sources {
+        [one] => {
+            command.arg(one).stdin(Stdio::null());
+            String::new()
+        }
+        _ => {
+            command.arg("-").stdin(Stdio::piped());
+            sources.iter().map(|source| format!("#include \"{}\"\n", absolute(&here, source).display())).collect()
+        }
+    };
+    let mut child = command.spawn().map_err(|error| failed(format!("clang does not start: {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(umbrella.as_bytes()).map_err(|error| failed(format!("clang does not read: {error}")))?;
+    }
+    let output = child.wait_with_output().map_err(|error| failed(format!("clang does not end: {error}")))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim_end().to_string();
+    let finding = failed(format!("the C does not compile:\n{words}"));
+    Err(match known_complaint(&words) {
+        Some(hint) => finding.hint(hint),
+        None => finding,
+    })
+}
+
+/// What clang's eBPF backend means by its less obvious errors.
+fn known_complaint(words: &str) -> Option<&'static str> {
+    let complaints = [
+        ("stack limit", "a handler's stack has 4,096 bytes; put large data into the message or read it in pieces"),
+        ("too many args", "a function takes at most five arguments; pass a pointer to a struct on the stack"),
+        ("pass by value not supported", "pass structs over 16 bytes by pointer"),
+        ("aggregate returns are not supported", "return a struct through a pointer argument"),
+        ("unsupported dynamic stack allocation", "arrays of variable length do not exist here; give the array its largest size"),
+        ("unsupported signed division", "signed division needs `-mcpu=v4`; divide unsigned numbers, or shift"),
+        (
+            "A call to built-in function",
+            "memcpy, memset and memcmp of variable length do not exist; use naam_copy, naam_fill, naam_compare",
+        ),
+    ];
+    complaints.into_iter().find(|(words_of_clang, _)| words.contains(words_of_clang)).map(|(_, hint)| hint)
+}
+
+fn find_clang() -> Result<PathBuf, Finding> {
+    let missing = |what: &str| {
+        Finding::new(Code::COMPILER_MISSING, what.to_string()).hint(
+            "install clang 17 or later (Debian: `apt install clang-19`), or set NAAM_CLANG to one; prebuilt ELFs need no compiler",
+        )
+    };
+    if let Some(named) = std::env::var_os("NAAM_CLANG") {
+        return if knows_bpf(&named) {
+            Ok(named.into())
+        } else {
+            Err(missing("NAAM_CLANG names no clang that knows the eBPF target"))
+        };
+    }
+    let found = CANDIDATES.into_iter().find(|name| knows_bpf(name.as_ref()));
+    found.map(PathBuf::from).ok_or_else(|| missing("found no clang that knows the eBPF target"))
+}
+
+fn knows_bpf(program: &std::ffi::OsStr) -> bool {
+    let output = Command::new(program).arg("-print-targets").stderr(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success() && String::from_utf8_lossy(&output.stdout).contains("bpf"))
+}
+
+fn absolute(here: &Path, path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_path_buf() } else { here.join(path) }
+}
