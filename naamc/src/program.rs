@@ -1,7 +1,11 @@
 //! Flat programs: what the verifier, the engines and bundles all work on.
 //!
-//! [`crate::object`] reads functions from an ELF; `flatten` there inlines their calls into one [`Function`] a handler. Nothing after that
+//! [`crate::object`] reads functions from an ELF; [`flatten()`] inlines their calls into one [`Function`] a handler. Nothing after that
 //! knows calls between functions.
+
+mod flatten;
+
+pub use flatten::{CallableCode, Flat, FunctionSpan, flatten};
 
 use crate::abi::Rights;
 use crate::isa::Instruction;
