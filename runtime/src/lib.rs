@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod deployment;
 pub mod engine;
+pub mod executor;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod message;

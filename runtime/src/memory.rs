@@ -224,6 +224,11 @@ impl Region {
         self.length_bytes
     }
 
+    /// The number by which a UDMA backend knows it; 0 if it is mapped here.
+    pub fn remote_number(&self) -> u32 {
+        self.remote
+    }
+
     /// Whether loads and stores reach it.
     pub fn is_local(&self) -> bool {
         self.mapping.is_some()

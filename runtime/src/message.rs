@@ -90,9 +90,9 @@ pub enum RuntimeError {
     /// Its executor died while it owned the request: effects may or may not have happened.
     #[error("uncertain: the executor died; effects may or may not have happened")]
     Uncertain = 22,
-    /// The request's slot moved on to a later sequence number.
-    #[error("superseded by a later request in the same slot")]
-    Superseded = 23,
+    /// The link has no room for the longest reply that the handler can give.
+    #[error("the session's reply ring is too small for this handler's replies")]
+    ReplyTooLong = 23,
 }
 
 impl RuntimeError {
@@ -109,7 +109,7 @@ impl RuntimeError {
         RuntimeError::BadContinuation,
         RuntimeError::Busy,
         RuntimeError::Uncertain,
-        RuntimeError::Superseded,
+        RuntimeError::ReplyTooLong,
     ];
 
     /// The error with this number.

@@ -1,0 +1,654 @@
+//! Executors: one thread, one core, many messages under way.
+//!
+//! [`Executor::turn`] is the whole logic: it polls completions, resumes messages that suspended, takes new ones, and sends answers. It reads
+//! no clock, waits for nothing and makes no system call, except to wake a client that sleeps. [`thread`] is the loop around it.
+//!
+//! Rules that hold here:
+//! 1. A request is taken from its link only with room for its largest reply reserved there; until then it stays where it is, and holds
+//!    up nobody but its own session.
+//! 2. A handler with effects claims its request before the first of them, and before any answer; then: effects, answer into the
+//!    record, done, send.
+//! 3. What a reused activation held is overwritten, with what arrived or zeros, before a handler can see it.
+//! 4. Nothing is allocated, locked or asked of the system per message.
+
+mod admission;
+pub mod thread;
+
+use crate::deployment::Deployment;
+use crate::engine::{Claim, Turn};
+use crate::memory::prefetch_line;
+use crate::message::{Header, Kind, Place, RuntimeError, Target};
+use crate::metrics::{Counters, MetricsWriter};
+use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
+use crate::transport::{Link, WaitFor, body_record_bytes};
+use crate::udma::{Action, Backend, NotIssued, Operation, Token};
+use naamc::abi::BODY_BYTES_MAX;
+use naamc::activation::Activation;
+use naamc::interpreter::{Failure, Outcome};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Messages that an executor starts in one turn at most: enough to hide the memory's latency, few enough to stay in the cache.
+pub const BATCH_MAX: usize = 32;
+/// Messages under way on an executor at most.
+pub const ACTIVATIONS_MAX: usize = 4096;
+/// Sessions of an executor at most: each is looked at in every turn.
+pub const SESSIONS_MAX: usize = 1024;
+/// UDMA operations after which a message that still goes on counts as waiting for another.
+const PATIENCE_UDMA_OPERATIONS: u32 = 64;
+/// No entry, in tables of indices.
+const NONE: u32 = u32::MAX;
+
+/// How an executor is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Its number: unique on the node while anything of it can still be held; not 0.
+    pub number: u16,
+    /// Its place.
+    pub place: Place,
+    /// Messages under way at most, at most [`ACTIVATIONS_MAX`].
+    pub activations: usize,
+    /// Whether long reads of cold regions prefetch and suspend.
+    pub hides_latency: bool,
+    /// Seed of execution ids: random, so that ids of different executors differ.
+    pub seed: u64,
+}
+
+impl Options {
+    /// The usual set-up of a host executor.
+    pub fn host(number: u16, seed: u64) -> Options {
+        Options { number, place: Place::Host, activations: 64, hides_latency: true, seed }
+    }
+}
+
+/// A client's session, seen from an executor.
+#[derive(Debug)]
+pub struct ServerSession<L> {
+    /// Its id on the node.
+    pub id: u32,
+    /// The executor's end of the link to the client.
+    pub link: L,
+    /// Records of its slots, shared by all executors.
+    pub slots: SlotTable,
+    /// What it may do.
+    pub grants: Grants,
+}
+
+/// What the supervisor tells an executor.
+pub enum Command<L> {
+    /// Serve a session.
+    Attach(ServerSession<L>),
+    /// Serve it no longer: [`Event::SessionClosed`] follows when its last message is done.
+    Detach(u32),
+    /// A session may do this from now on.
+    Grant(u32, Grants),
+    /// Serve a deployment; an older one of the same index is drained.
+    Deploy(Arc<Deployment>),
+    /// Take no more messages for a deployment: [`Event::Drained`] follows when its last message is done.
+    Undeploy(u16),
+    /// Finish what is under way and end.
+    Stop,
+}
+
+/// What an executor tells the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session is no longer served: it was detached, or its client broke its link or is gone.
+    SessionClosed(u32),
+    /// No message of this deployment (index, generation) is under way any more.
+    Drained(u16, u16),
+}
+
+/// What a turn found to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing: the executor may sleep until a client or a completion wakes it.
+    Idle,
+    /// Nothing but messages that wait for another executor's: the core should be offered to it.
+    Contended,
+    /// Something.
+    Working,
+}
+
+struct SessionState<L> {
+    session: ServerSession<L>,
+    /// Bytes of the link kept for answers of messages under way.
+    reserved_bytes: usize,
+    under_way: u32,
+    /// A message waits in the link for room in the other direction.
+    wants_room: bool,
+    closing: bool,
+}
+
+struct DeploymentState {
+    deployment: Arc<Deployment>,
+    under_way: u32,
+    retired: bool,
+}
+
+/// What is known of a message under way beside its activation.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    /// Indices into the executor's sessions and deployments.
+    session: u32,
+    deployment: u32,
+    target: Target,
+    request: Request,
+    flow: u16,
+    execution: u64,
+    reserved_bytes: u32,
+    claimed: bool,
+    /// It stands before a read whose lines were asked for: that read is executed at once.
+    prefetched: bool,
+    /// The operation that a backend performs, or has no room for yet.
+    operation: Option<Operation>,
+}
+
+/// The messages under way, and free activations.
+struct Pool {
+    activations: Vec<Activation>,
+    under_way: Vec<UnderWay>,
+    free: Vec<u32>,
+    /// Messages that can go on, oldest first.
+    ready: VecDeque<u32>,
+    /// Messages whose operation found no room at the backend.
+    postponed: VecDeque<u32>,
+    at_backend: usize,
+}
+
+/// One executor. See the module's description.
+pub struct Executor<L> {
+    options: Options,
+    pool: Pool,
+    sessions: Vec<Option<SessionState<L>>>,
+    /// The session whose link is looked at first, so that each has its turn.
+    first_session: usize,
+    deployments: Vec<Option<DeploymentState>>,
+    /// Index into `deployments` by deployment index.
+    current: Vec<u32>,
+    backend: Box<dyn Backend>,
+    counters: Counters,
+    metrics: MetricsWriter,
+    random: u64,
+    /// Bodies of recorded answers on their way.
+    answer_body: Box<[u8; BODY_BYTES_MAX]>,
+    events: Vec<Event>,
+    /// Sessions that are no longer served, with their links.
+    closed: Vec<ServerSession<L>>,
+    stopping: bool,
+    worked: bool,
+    last_turn_ns: u64,
+}
+
+/// The claim of one message under way.
+struct SlotClaim<'a> {
+    slots: &'a SlotTable,
+    request: Request,
+    owner: Owner,
+    wanted: bool,
+}
+
+impl Claim for SlotClaim<'_> {
+    fn claim(&mut self) -> Result<(), Failure> {
+        if !self.wanted || self.slots.claim(self.request, self.owner) == Standing::Unclaimed {
+            return Ok(());
+        }
+        Err(Failure::NotOwner)
+    }
+}
+
+impl<L: Link> Executor<L> {
+    /// An executor without sessions and deployments.
+    ///
+    /// # Panics
+    /// If the options name executor 0, or more activations than [`ACTIVATIONS_MAX`].
+    pub fn new(options: Options, backend: Box<dyn Backend>, metrics: MetricsWriter) -> Executor<L> {
+        assert!(options.number != 0, "executor 0 is nobody");
+        assert!((1..=ACTIVATIONS_MAX).contains(&options.activations), "activations within the limit");
+        let count = options.activations;
+        let nothing = UnderWay {
+            session: NONE,
+            deployment: NONE,
+            target: Target::default(),
+            request: Request { slot: 0, sequence: 0 },
+            flow: 0,
+            execution: 0,
+            reserved_bytes: 0,
+            claimed: false,
+            prefetched: false,
+            operation: None,
+        };
+        let blank = Activation::new_boxed();
+        Executor {
+            options,
+            pool: Pool {
+                activations: (0..count).map(|_| (*blank).clone()).collect(),
+                under_way: vec![nothing; count],
+                free: (0..count as u32).rev().collect(),
+                ready: VecDeque::with_capacity(count),
+                postponed: VecDeque::with_capacity(count),
+                at_backend: 0,
+            },
+            sessions: Vec::new(),
+            first_session: 0,
+            deployments: Vec::new(),
+            current: Vec::new(),
+            backend,
+            counters: Counters::default(),
+            metrics,
+            random: options.seed,
+            answer_body: Box::new([0; BODY_BYTES_MAX]),
+            events: Vec::new(),
+            closed: Vec::new(),
+            stopping: false,
+            worked: false,
+            last_turn_ns: 0,
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.options.number
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Messages under way.
+    pub fn under_way(&self) -> usize {
+        self.options.activations - self.pool.free.len()
+    }
+
+    /// Whether it was told to stop and has nothing under way.
+    pub fn has_stopped(&self) -> bool {
+        self.stopping && self.under_way() == 0
+    }
+
+    /// When the backend can next complete something.
+    pub fn due_ns(&self) -> Option<u64> {
+        self.backend.due_ns()
+    }
+
+    /// Takes the events since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Takes the sessions that are no longer served.
+    pub fn take_closed(&mut self) -> Vec<ServerSession<L>> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Links of all sessions that are served.
+    pub fn links(&mut self) -> impl Iterator<Item = &mut L> {
+        self.sessions.iter_mut().flatten().map(|state| &mut state.session.link)
+    }
+
+    /// Obeys a command. A session beyond [`SESSIONS_MAX`] is closed at once.
+    pub fn apply(&mut self, command: Command<L>) {
+        match command {
+            Command::Attach(session) => self.attach(session),
+            Command::Detach(id) => {
+                for state in self.sessions.iter_mut().flatten().filter(|state| state.session.id == id) {
+                    state.closing = true;
+                }
+                self.sweep();
+            }
+            Command::Grant(id, grants) => {
+                for state in self.sessions.iter_mut().flatten().filter(|state| state.session.id == id) {
+                    state.session.grants = grants.clone();
+                }
+            }
+            Command::Deploy(deployment) => self.deploy(deployment),
+            Command::Undeploy(index) => {
+                self.retire(index);
+                self.sweep();
+            }
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn attach(&mut self, session: ServerSession<L>) {
+        let state = SessionState { session, reserved_bytes: 0, under_way: 0, wants_room: false, closing: false };
+        match self.sessions.iter().position(Option::is_none) {
+            Some(entry) => self.sessions[entry] = Some(state),
+            None if self.sessions.len() < SESSIONS_MAX => self.sessions.push(Some(state)),
+            None => {
+                self.events.push(Event::SessionClosed(state.session.id));
+                self.closed.push(state.session);
+            }
+        }
+    }
+
+    fn deploy(&mut self, deployment: Arc<Deployment>) {
+        let index = usize::from(deployment.index());
+        self.retire(deployment.index());
+        let state = Some(DeploymentState { deployment, under_way: 0, retired: false });
+        let entry = match self.deployments.iter().position(Option::is_none) {
+            Some(entry) => entry,
+            None => {
+                self.deployments.push(None);
+                self.deployments.len() - 1
+            }
+        };
+        self.deployments[entry] = state;
+        if self.current.len() <= index {
+            self.current.resize(index + 1, NONE);
+        }
+        self.current[index] = entry as u32;
+        self.sweep();
+    }
+
+    fn retire(&mut self, index: u16) {
+        if let Some(entry) = self.current.get_mut(usize::from(index))
+            && let Some(Some(state)) = self.deployments.get_mut(std::mem::replace(entry, NONE) as usize)
+        {
+            state.retired = true;
+        }
+    }
+
+    /// Lets go of closing sessions and retired deployments that have nothing under way.
+    fn sweep(&mut self) {
+        for entry in &mut self.sessions {
+            if let Some(state) = entry.take_if(|state| state.closing && state.under_way == 0) {
+                self.events.push(Event::SessionClosed(state.session.id));
+                self.closed.push(state.session);
+            }
+        }
+        for entry in &mut self.deployments {
+            if let Some(state) = entry.take_if(|state| state.retired && state.under_way == 0) {
+                self.events.push(Event::Drained(state.deployment.index(), state.deployment.generation()));
+            }
+        }
+    }
+
+    /// Does what there is to do, and returns soon: every message under way gets one turn at most, and at most [`BATCH_MAX`] new ones start.
+    pub fn turn(&mut self, now_ns: u64) -> Progress {
+        if std::mem::replace(&mut self.worked, false) {
+            self.counters.busy_ns += now_ns.saturating_sub(self.last_turn_ns);
+        }
+        self.last_turn_ns = now_ns;
+        let completed = self.complete(now_ns);
+        let (resumed, contended) = self.resume(now_ns);
+        let admitted = if self.stopping { 0 } else { self.admit(now_ns) };
+        let mut sweeping = false;
+        for state in self.sessions.iter_mut().flatten() {
+            state.session.link.flush();
+            sweeping |= state.closing && state.under_way == 0;
+        }
+        if sweeping || self.deployments.iter().flatten().any(|state| state.retired && state.under_way == 0) {
+            self.sweep();
+        }
+        self.worked = completed + resumed + admitted > 0;
+        if self.worked {
+            self.counters.turns += 1;
+            self.metrics.write(&self.counters);
+        }
+        match (completed + resumed + admitted, completed + admitted) {
+            (0, _) => Progress::Idle,
+            (_, 0) if contended => Progress::Contended,
+            _ => Progress::Working,
+        }
+    }
+
+    /// Takes completions from the backend, and issues what found no room before.
+    fn complete(&mut self, now_ns: u64) -> usize {
+        if self.pool.at_backend == 0 && self.pool.postponed.is_empty() {
+            return 0;
+        }
+        let pool = &mut self.pool;
+        let mut completed = 0;
+        self.backend.poll(now_ns, &mut |completion| {
+            let Some(under_way) = pool.under_way.get_mut(completion.token.0 as usize) else { return };
+            if let Some(operation) = under_way.operation.take() {
+                operation.complete(&mut pool.activations[completion.token.0 as usize], completion);
+                pool.ready.push_back(completion.token.0);
+                pool.at_backend -= 1;
+                completed += 1;
+            }
+        });
+        for _ in 0..self.pool.postponed.len() {
+            let Some(index) = self.pool.postponed.pop_front() else { break };
+            self.issue(index, now_ns);
+        }
+        completed
+    }
+
+    /// Gives every message that can go on its turn. Also says whether all of them only wait for others.
+    fn resume(&mut self, now_ns: u64) -> (usize, bool) {
+        let resumable = self.pool.ready.len();
+        let mut contended = resumable > 0;
+        for _ in 0..resumable {
+            let Some(index) = self.pool.ready.pop_front() else { break };
+            if let Some(next) = self.pool.ready.front() {
+                self.pool.prefetch(*next);
+            }
+            contended &= self.run(index, now_ns);
+        }
+        (resumable, contended)
+    }
+
+    /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
+    fn run(&mut self, index: u32, now_ns: u64) -> bool {
+        let Executor { pool, sessions, deployments, options, counters, .. } = self;
+        let under_way = &mut pool.under_way[index as usize];
+        let activation = &mut pool.activations[index as usize];
+        let (Some(Some(session)), Some(Some(deployment))) =
+            (sessions.get(under_way.session as usize), deployments.get(under_way.deployment as usize))
+        else {
+            return false;
+        };
+        let handler = &deployment.deployment.handlers()[usize::from(under_way.target.handler)];
+        let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
+        let wanted = handler.shape().claims;
+        let mut claim = SlotClaim { slots: &session.session.slots, request: under_way.request, owner, wanted };
+        let mut turn = Turn::new(deployment.deployment.regions(), u32::from(options.number), &mut claim);
+        turn.claimed = u32::from(under_way.claimed);
+        turn.hides_latency = u32::from(options.hides_latency);
+        turn.suspend_reads = u32::from(options.hides_latency && !std::mem::replace(&mut under_way.prefetched, false));
+        let operations_before = activation.udma_operations;
+        let outcome = handler.program().run(activation, &mut turn);
+        let finished = match outcome {
+            Outcome::Suspended => None,
+            Outcome::Finished(r0) => Some(turn.claim().map(|()| r0 as u32 as i32)),
+            Outcome::Failed(failure) => Some(turn.claim().and(Err(failure))),
+        };
+        under_way.claimed = turn.claimed != 0;
+        let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
+        counters.udma_operations += u64::from(activation.udma_operations - operations_before);
+        match finished {
+            Some(outcome) => self.finish(index, outcome),
+            None => {
+                activation.suspensions += 1;
+                counters.suspensions += 1;
+                self.suspended(index, now_ns);
+                return contended;
+            }
+        }
+        false
+    }
+
+    /// Decides what a message that stands before a UDMA call waits for.
+    fn suspended(&mut self, index: u32, now_ns: u64) {
+        let Executor { pool, deployments, .. } = self;
+        let under_way = &mut pool.under_way[index as usize];
+        let activation = &pool.activations[index as usize];
+        let Some(Some(state)) = deployments.get(under_way.deployment as usize) else { return };
+        let handler = &state.deployment.handlers()[usize::from(under_way.target.handler)];
+        let helper = handler.shape().operations.get(activation.point as usize);
+        let operation = helper.and_then(|helper| Operation::pending(activation, *helper));
+        let region = operation.and_then(|operation| state.deployment.regions().get(usize::from(operation.region)));
+        let (Some(operation), Some(region)) = (operation, region) else {
+            // Checked code always stands before an operation on a region.
+            self.finish(index, Err(Failure::EngineFault));
+            return;
+        };
+        if region.is_local() {
+            if operation.action == Action::Read {
+                region.prefetch(operation.offset, u64::from(operation.length_bytes));
+                under_way.prefetched = true;
+            }
+            pool.ready.push_back(index);
+        } else {
+            under_way.operation = Some(operation);
+            self.issue(index, now_ns);
+        }
+    }
+
+    /// Hands a message's operation to the backend.
+    fn issue(&mut self, index: u32, now_ns: u64) {
+        let Executor { pool, sessions, deployments, options, backend, .. } = self;
+        let under_way = &mut pool.under_way[index as usize];
+        let activation = &pool.activations[index as usize];
+        let (Some(Some(session)), Some(Some(deployment)), Some(operation)) =
+            (sessions.get(under_way.session as usize), deployments.get(under_way.deployment as usize), under_way.operation)
+        else {
+            return;
+        };
+        if activation.udma_operations_left == 0 {
+            self.finish(index, Err(Failure::UdmaOperationsExhausted));
+            return;
+        }
+        if operation.action != Action::Read && !under_way.claimed {
+            let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
+            if session.session.slots.claim(under_way.request, owner) != Standing::Unclaimed {
+                self.finish(index, Err(Failure::NotOwner));
+                return;
+            }
+            under_way.claimed = true;
+        }
+        let remote = deployment.deployment.regions()[usize::from(operation.region)].remote_number();
+        let start = operation.memory_start;
+        let source = &activation.memory[start..start + operation.length_bytes as usize];
+        match backend.issue(now_ns, Token(index), remote, &operation, source) {
+            Ok(()) => pool.at_backend += 1,
+            Err(NotIssued::Full) => pool.postponed.push_back(index),
+            Err(NotIssued::Unreachable) => self.finish(index, Err(Failure::RegionUnreachable)),
+        }
+    }
+
+    /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
+    fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
+        let Executor { pool, sessions, deployments, options, counters, answer_body, .. } = self;
+        let under_way = pool.under_way[index as usize];
+        let activation = &pool.activations[index as usize];
+        pool.free.push(index);
+        if let Some(Some(state)) = deployments.get_mut(under_way.deployment as usize) {
+            state.under_way -= 1;
+        }
+        let Some(Some(state)) = sessions.get_mut(under_way.session as usize) else { return };
+        state.under_way -= 1;
+        state.reserved_bytes -= under_way.reserved_bytes as usize;
+        let outcome = match outcome {
+            Ok(result) => Ok(result),
+            Err(failure) => match RuntimeError::of(failure) {
+                Some(error) => Err(error),
+                None => {
+                    // Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
+                    counters.duplicates += 1;
+                    if let Some(answer) = state.session.slots.answer(under_way.request, &mut answer_body[..]) {
+                        let reply = reply_header(&answer, under_way.request, under_way.target, under_way.flow, state.session.id);
+                        send(state, &reply, &answer_body[..usize::from(answer.body_bytes)]);
+                    }
+                    return;
+                }
+            },
+        };
+        let length = if outcome.is_ok() { activation.reply_bytes } else { 0 };
+        let shape = deployments[under_way.deployment as usize]
+            .as_ref()
+            .map(|it| it.deployment.handlers()[usize::from(under_way.target.handler)].shape());
+        let reply_bytes = length.min(shape.map_or(0, |shape| shape.reply_bytes_max)) as usize;
+        let body = &activation.body()[..reply_bytes];
+        let answer = Answer {
+            owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
+            outcome,
+            body_bytes: reply_bytes as u16,
+            suspensions: activation.suspensions,
+            udma_operations: activation.udma_operations,
+        };
+        match outcome {
+            Ok(_) => counters.results += 1,
+            Err(_) => counters.errors += 1,
+        }
+        if under_way.claimed
+            && shape.is_some_and(|shape| shape.claims)
+            && !state.session.slots.finish(under_way.request, &answer, body)
+        {
+            return;
+        }
+        let reply = reply_header(&answer, under_way.request, under_way.target, under_way.flow, state.session.id);
+        send(state, &reply, body);
+    }
+
+    /// Announces to all links that this executor is going to sleep. False if something has arrived: then it must not, and is awake again.
+    pub fn arm(&mut self) -> bool {
+        let mut quiet = true;
+        for state in self.sessions.iter_mut().flatten() {
+            let wait_for = if state.wants_room { WaitFor::MessagesOrRoom } else { WaitFor::Messages };
+            // A broken link is noticed when it is next polled.
+            quiet &= state.session.link.arm(wait_for).unwrap_or(false);
+        }
+        if quiet {
+            self.counters.sleeps += 1;
+            self.metrics.write(&self.counters);
+        } else {
+            self.disarm();
+        }
+        quiet
+    }
+
+    /// Tells all links that this executor is awake. Sessions whose clients are gone are closed.
+    pub fn disarm(&mut self) {
+        for state in self.sessions.iter_mut().flatten() {
+            state.closing |= state.session.link.disarm().is_err();
+        }
+        self.sweep();
+    }
+}
+
+impl Pool {
+    /// Asks for the lines of an activation with which its turn begins: its state, and the end of its stack with the body's begin.
+    fn prefetch(&self, index: u32) {
+        let activation = &self.activations[index as usize];
+        prefetch_line(activation);
+        prefetch_line(&activation.registers[6]);
+        prefetch_line(activation.body().as_ptr());
+    }
+}
+
+/// Sends a reply for which room is reserved. A closing session gets none.
+fn send<L: Link>(state: &mut SessionState<L>, header: &Header, body: &[u8]) {
+    if !state.closing {
+        state.session.link.send(&header.emit(), body, &[]);
+    }
+}
+
+fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, session: u32) -> Header {
+    Header {
+        kind: Kind::Reply,
+        target,
+        session,
+        slot: request.slot,
+        sequence: request.sequence,
+        execution: answer.owner.execution,
+        body_bytes: answer.body_bytes,
+        continuation_bytes: 0,
+        result: answer.outcome.unwrap_or(0),
+        error: answer.outcome.err(),
+        executor: answer.owner.executor,
+        place: answer.owner.place,
+        flow,
+        back_edges_left: 0,
+        udma_operations_left: 0,
+        suspensions: answer.suspensions,
+        udma_operations: answer.udma_operations,
+    }
+}
+
+/// Bytes of the largest reply on a link.
+fn reservation_bytes(reply_bytes_max: u32) -> usize {
+    body_record_bytes(reply_bytes_max as usize)
+}
