@@ -4,6 +4,7 @@
 //! deployment, executor, steering, client. `unsafe` is confined to `memory`, `transport` and the JIT's code and entry.
 #![deny(unsafe_code)]
 
+pub mod client;
 pub mod clock;
 pub mod deployment;
 pub mod engine;
@@ -13,5 +14,6 @@ pub mod memory;
 pub mod message;
 pub mod metrics;
 pub mod session;
+pub mod steering;
 pub mod transport;
 pub mod udma;

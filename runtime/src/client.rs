@@ -1,0 +1,446 @@
+//! The client library: typed messages to handlers, pipelined, each answered once.
+//!
+//! A [`Session`] has a fixed number of slots, and so a window: [`Session::submit`] takes one and [`Session::poll`] hands back replies as
+//! they come, in any order. [`Session::call`] is both for one message. Nothing is allocated per request; system calls are made
+//! only to wake a sleeping executor or to sleep.
+//!
+//! ```
+//! use runtime::client::{Session, Waiting};
+//! # use naamc::{activation::Activation, interpreter::Outcome};
+//! # use runtime::{deployment::*, engine::*, executor::*, metrics::MetricsWriter, session::*, transport::shared_memory::*, udma::Local};
+//! # use runtime::clock::MonotonicClock;
+//! # struct Doubling;
+//! # impl Program for Doubling {
+//! #     fn run(&self, activation: &mut Activation, _: &mut Turn<'_>) -> Outcome {
+//! #         let number = u32::from_le_bytes(activation.body()[..4].try_into().unwrap());
+//! #         activation.body_mut()[4..8].copy_from_slice(&(2 * number).to_le_bytes());
+//! #         Outcome::Finished(7)
+//! #     }
+//! # }
+//! # let shape = Shape { body_bytes: 8, request_bytes: 4, reply_bytes_max: 8, claims: false, operations: vec![] };
+//! # let identity = Identity { name: "arithmetic".into(), index: 0, generation: 1 };
+//! # let handler = Handler::new("double", shape, std::sync::Arc::new(Doubling));
+//! # let deployment = std::sync::Arc::new(Deployment::new(identity, vec![handler], vec![], Limits::default()));
+//! # let (server_link, client_link) = RingLink::pair(RingSizes::default())?;
+//! # let (mailbox, inbox) = thread::mailbox()?;
+//! # mailbox.send(Command::Deploy(deployment));
+//! # let slots = SlotTable::anonymous(16)?;
+//! # mailbox.send(Command::Attach(ServerSession { id: 1, link: server_link, slots, grants: Grants::all() }));
+//! # let executor_thread = std::thread::spawn(move || {
+//! #     let mut executor = Executor::new(Options::host(1, 0), Box::new(Local), MetricsWriter::nowhere());
+//! #     thread::run(&mut executor, &inbox, &MonotonicClock::new(), thread::Waiting { spin_us: 0 }, &mut |_| {}).unwrap();
+//! # });
+//! # let target = runtime::message::Target { deployment: 0, generation: 1, handler: 0 };
+//! # let mut session = Session::new(1, 16, vec![(1, client_link)], None, Waiting { spin_us: 0 });
+//! runtime::message_struct! {
+//!     /// What the handler `double` takes and returns.
+//!     pub struct Double { number: u32, doubled: u32 }
+//! }
+//!
+//! // One message, and its reply.
+//! let (reply, answer) = session.call_typed(target, &Double { number: 21, doubled: 0 })?;
+//! assert_eq!((reply.result, answer.doubled), (7, 42));
+//!
+//! // Many at a time: the token says which request a reply belongs to.
+//! for number in 0..10u32 {
+//!     session.submit(target, None, &number.to_le_bytes(), number.into())?;
+//! }
+//! let mut done = 0;
+//! while done < 10 {
+//!     done += session.poll(|reply| {
+//!         let doubled = u32::from_le_bytes(reply.body[4..8].try_into().unwrap());
+//!         assert_eq!((reply.outcome, u64::from(doubled)), (Ok(7), 2 * reply.token));
+//!     })?;
+//!     session.wait(None)?;
+//! }
+//! # mailbox.send(Command::Stop);
+//! # executor_thread.join().unwrap();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod typed;
+
+pub use typed::{Field, Message};
+
+use crate::message::{Header, Kind, Place, RuntimeError, Target};
+use crate::steering::{CLIENT, FlowView, flow_of};
+use crate::transport::shared_memory::RingLink;
+use crate::transport::wake::wait_any;
+use crate::transport::{Broken, Link, WaitFor, body_record_bytes};
+use naamc::abi::BODY_BYTES_MAX;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// How a client waits for replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long it looks for them before it sleeps. 0 where other threads need the core.
+    pub spin_us: u32,
+}
+
+/// Why a request has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The handler did not run to its end, or not at all.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The link to an executor is broken: what was under way there may or may not have taken effect.
+    #[error("lost the executor: {0}")]
+    Lost(#[from] Broken),
+    /// All slots are taken, or the link has no room: poll first.
+    #[error("as many requests are under way as the session can hold")]
+    Full,
+    /// The body is longer than a message can carry.
+    #[error("a body of {0} bytes; a message carries at most {BODY_BYTES_MAX}")]
+    TooLong(usize),
+    /// The reply is too short for the type it was expected to have.
+    #[error("a reply of {got} bytes where {wanted} were expected")]
+    Short {
+        /// Bytes of the reply.
+        got: usize,
+        /// Bytes of the type.
+        wanted: usize,
+    },
+    /// The system could not wait.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// No reply came in time. The request is still under way.
+    #[error("no reply came in time")]
+    TimedOut,
+}
+
+/// A request that came to its end, as [`Session::poll`] hands it over.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion<'a> {
+    /// What the request was submitted with.
+    pub token: u64,
+    /// The handler's result, or why there is none.
+    pub outcome: Result<i32, RuntimeError>,
+    /// The reply's body.
+    pub body: &'a [u8],
+    /// Where it ran.
+    pub place: Place,
+    /// The executor that ran it.
+    pub executor: u16,
+    /// How often it was suspended.
+    pub suspensions: u32,
+    /// UDMA operations that it executed.
+    pub udma_operations: u32,
+}
+
+/// The reply to [`Session::call`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The handler's result.
+    pub result: i32,
+    /// The reply's body.
+    pub body: Vec<u8>,
+    /// Where it ran.
+    pub place: Place,
+    /// The executor that ran it.
+    pub executor: u16,
+    /// How often it was suspended.
+    pub suspensions: u32,
+    /// UDMA operations that it executed.
+    pub udma_operations: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// Number of the slot's last request.
+    sequence: u32,
+    under_way: bool,
+    /// Index of the link that it went through.
+    link: u16,
+    token: u64,
+}
+
+struct ClientLink<L> {
+    executor: u16,
+    link: L,
+    broken: Option<Broken>,
+}
+
+/// A connection to a node: one link to each executor.
+pub struct Session<L = RingLink> {
+    id: u32,
+    links: Vec<ClientLink<L>>,
+    flows: Option<FlowView>,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    waiting: Waiting,
+    body: Box<[u8; BODY_BYTES_MAX]>,
+    /// Requests whose link broke, to be handed over.
+    lost: Vec<u16>,
+}
+
+impl<L: Link> Session<L> {
+    /// A session with this id and number of slots, as its node granted them, and a link to each executor by its number. Without a
+    /// flow table everything goes through the first link.
+    ///
+    /// # Panics
+    /// If there is no link or no slot.
+    pub fn new(id: u32, slots: u16, links: Vec<(u16, L)>, flows: Option<FlowView>, waiting: Waiting) -> Session<L> {
+        assert!(slots > 0 && !links.is_empty(), "a session has slots and links");
+        Session {
+            id,
+            links: links.into_iter().map(|(executor, link)| ClientLink { executor, link, broken: None }).collect(),
+            flows,
+            slots: vec![Slot::default(); usize::from(slots)],
+            free: (0..slots).rev().collect(),
+            waiting,
+            body: Box::new([0; BODY_BYTES_MAX]),
+            lost: Vec::with_capacity(usize::from(slots)),
+        }
+    }
+
+    /// Its id on the node.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Requests that can be under way at a time.
+    pub fn window(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Requests under way.
+    pub fn under_way(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Sends a request. Its flow is that of `key_hash`, else of the session. It is on its way after the next [`Session::flush`] or
+    /// [`Session::poll`].
+    ///
+    /// # Errors
+    /// [`Error::Full`] if slots or link have no room now; [`Error::TooLong`]; [`Error::Lost`] if the flow's executor is gone.
+    #[inline]
+    pub fn submit(&mut self, target: Target, key_hash: Option<u64>, body: &[u8], token: u64) -> Result<(), Error> {
+        if body.len() > BODY_BYTES_MAX {
+            return Err(Error::TooLong(body.len()));
+        }
+        let flow = flow_of(key_hash.unwrap_or(u64::from(self.id)));
+        let link_index = self.link_of(flow);
+        let state = &mut self.links[link_index];
+        if let Some(broken) = state.broken {
+            return Err(broken.into());
+        }
+        let bytes = body_record_bytes(body.len());
+        let Some(&slot_index) = self.free.last() else { return Err(Error::Full) };
+        match state.link.room_bytes(bytes) {
+            Ok(room) if room >= bytes => {}
+            Ok(_) => return Err(Error::Full),
+            Err(broken) => {
+                self.lose(link_index, broken);
+                return Err(broken.into());
+            }
+        }
+        self.free.pop();
+        let slot = &mut self.slots[usize::from(slot_index)];
+        *slot = Slot { sequence: slot.sequence.wrapping_add(1), under_way: true, link: link_index as u16, token };
+        let header = Header::request(target, slot_index, slot.sequence, flow, body.len() as u16);
+        state.link.send(&header.emit(), body, &[]);
+        Ok(())
+    }
+
+    /// The link through which a flow goes.
+    #[inline]
+    fn link_of(&self, flow: u16) -> usize {
+        match &self.flows {
+            Some(flows) if self.links.len() > 1 => match flows.get(flow) {
+                // There is no client place here: the server runs it.
+                CLIENT => usize::from(flow) % self.links.len(),
+                number => self
+                    .links
+                    .iter()
+                    .position(|link| u32::from(link.executor) == number)
+                    .unwrap_or(usize::from(flow) % self.links.len()),
+            },
+            _ => 0,
+        }
+    }
+
+    /// Sends what was submitted on its way.
+    pub fn flush(&mut self) {
+        for state in &mut self.links {
+            state.link.flush();
+        }
+    }
+
+    /// Hands over the replies that are there, each once, and returns how many. Also sends what was submitted on its way.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] once for every link that breaks, after which its requests are handed over as [`RuntimeError::Uncertain`].
+    pub fn poll(&mut self, mut completed: impl FnMut(Completion<'_>)) -> Result<usize, Error> {
+        let mut count = 0;
+        while let Some(slot) = self.lost.pop() {
+            count += 1;
+            self.free.push(slot);
+            let token = self.slots[usize::from(slot)].token;
+            let outcome = Err(RuntimeError::Uncertain);
+            completed(Completion {
+                token,
+                outcome,
+                body: &[],
+                place: Place::None,
+                executor: 0,
+                suspensions: 0,
+                udma_operations: 0,
+            });
+        }
+        for index in 0..self.links.len() {
+            if self.links[index].broken.is_none()
+                && let Err(broken) = self.poll_link(index, &mut count, &mut completed)
+            {
+                self.lose(index, broken);
+                return Err(broken.into());
+            }
+        }
+        Ok(count)
+    }
+
+    fn poll_link(&mut self, index: usize, count: &mut usize, completed: &mut impl FnMut(Completion<'_>)) -> Result<(), Broken> {
+        let link = &mut self.links[index].link;
+        link.flush();
+        while let Some(bytes) = link.next()? {
+            if let Ok(header) = Header::parse(&bytes)
+                && header.kind == Kind::Reply
+                && let Some(slot) = self.slots.get_mut(usize::from(header.slot))
+                && slot.under_way
+                && slot.sequence == header.sequence
+            {
+                let body = &mut self.body[..usize::from(header.body_bytes)];
+                link.copy(0, body);
+                slot.under_way = false;
+                self.free.push(header.slot);
+                *count += 1;
+                let outcome = header.error.map_or(Ok(header.result), Err);
+                let Header { place, executor, suspensions, udma_operations, .. } = header;
+                completed(Completion { token: slot.token, outcome, body, place, executor, suspensions, udma_operations });
+            }
+            // Anything else is a reply that was given before.
+            link.advance();
+        }
+        Ok(())
+    }
+
+    /// Gives up a link: its requests come to their end as uncertain.
+    fn lose(&mut self, index: usize, broken: Broken) {
+        self.links[index].broken = Some(broken);
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            if slot.under_way && usize::from(slot.link) == index {
+                slot.under_way = false;
+                self.lost.push(number as u16);
+            }
+        }
+    }
+
+    /// Waits until [`Session::poll`] has something to do, or the time is over: false. Sends what was submitted on its way first. Returns
+    /// at once if nothing is under way.
+    ///
+    /// # Errors
+    /// If the system cannot wait. A broken link is found by the next poll.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        self.flush();
+        let start = Instant::now();
+        let spin = Duration::from_micros(self.waiting.spin_us.into());
+        loop {
+            if self.under_way() == 0 || !self.lost.is_empty() || self.has_replies() {
+                return Ok(true);
+            }
+            let elapsed = start.elapsed();
+            if timeout.is_some_and(|timeout| elapsed >= timeout) {
+                return Ok(false);
+            }
+            if elapsed < spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.sleep(timeout.map(|timeout| timeout - elapsed))?;
+        }
+    }
+
+    fn has_replies(&mut self) -> bool {
+        self.links.iter_mut().any(|state| state.broken.is_none() && !matches!(state.link.next(), Ok(None)))
+    }
+
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        let mut quiet = true;
+        for state in self.links.iter_mut().filter(|state| state.broken.is_none()) {
+            quiet &= state.link.arm(WaitFor::Messages).unwrap_or(false);
+        }
+        if quiet {
+            let links = self.links.iter().filter(|state| state.broken.is_none());
+            let descriptors: Vec<BorrowedFd<'_>> = links.filter_map(|state| state.link.descriptor()).collect();
+            wait_any(&descriptors, timeout)?;
+        }
+        for index in 0..self.links.len() {
+            if self.links[index].broken.is_none()
+                && let Err(broken) = self.links[index].link.disarm()
+                && !matches!(self.links[index].link.next(), Ok(Some(_)))
+            {
+                self.lose(index, broken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one request and waits for its reply. Replies to earlier submitted requests are handed to nobody: use it when none is
+    /// under way.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn call(&mut self, target: Target, key_hash: Option<u64>, body: &[u8]) -> Result<Reply, Error> {
+        self.call_within(target, key_hash, body, None)
+    }
+
+    /// Like [`Session::call`], for at most this long.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn call_within(
+        &mut self,
+        target: Target,
+        key_hash: Option<u64>,
+        body: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Reply, Error> {
+        const TOKEN: u64 = u64::MAX;
+        let start = Instant::now();
+        self.submit(target, key_hash, body, TOKEN)?;
+        let mut reply = None;
+        loop {
+            let polled = self.poll(|completion| {
+                if completion.token == TOKEN {
+                    let Completion { outcome, body, place, executor, suspensions, udma_operations, .. } = completion;
+                    let body = body.to_vec();
+                    reply = Some(outcome.map(|result| Reply { result, body, place, executor, suspensions, udma_operations }));
+                }
+            });
+            if let Some(reply) = reply.take() {
+                return Ok(reply?);
+            }
+            polled?;
+            let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            if !self.wait(left)? {
+                return Err(Error::TimedOut);
+            }
+        }
+    }
+
+    /// Sends a message of a fixed layout, and reads the reply as one. A handler that returns less of its message than that leaves the rest
+    /// of it zero.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn call_typed<M: Message>(&mut self, target: Target, message: &M) -> Result<(Reply, M), Error> {
+        let mut bytes = vec![0; M::BYTES];
+        message.write(&mut bytes);
+        let reply = self.call(target, None, &bytes)?;
+        let there = reply.body.len().min(M::BYTES);
+        bytes.fill(0);
+        bytes[..there].copy_from_slice(&reply.body[..there]);
+        Ok((reply, M::read(&bytes)))
+    }
+}

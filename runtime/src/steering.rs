@@ -1,0 +1,76 @@
+//! Steering: the flow table, through which clients know where to send.
+//!
+//! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients map it read-only; whoever
+//! executes a message that went elsewhere serves it all the same.
+
+use crate::memory::{Mapping, ReadOnlyMapping};
+use crate::message::FLOWS;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Entry of a flow that is served in the client's own process. Executor numbers are 16 bits, so none is this.
+pub const CLIENT: u32 = 1 << 31;
+
+/// Bytes of a flow table: entries of 32 bits, two in a word, the even one low.
+pub const FLOW_TABLE_BYTES: u64 = FLOWS as u64 * 4;
+
+/// The flow of a message whose key hashes to this, or of a session with this id.
+#[inline]
+pub fn flow_of(hash: u64) -> u16 {
+    (hash % FLOWS as u64) as u16
+}
+
+/// The table as its writer sees it: the supervisor.
+#[derive(Clone, Debug)]
+pub struct FlowTable(Arc<Mapping>);
+
+impl FlowTable {
+    /// A table in this memory; `None` if it is too short.
+    pub fn new(mapping: Arc<Mapping>) -> Option<FlowTable> {
+        (mapping.length_bytes() >= FLOW_TABLE_BYTES).then_some(FlowTable(mapping))
+    }
+
+    /// Sets the entry of a flow: one atomic store, seen by every client's next message. Flows beyond the table do not exist.
+    pub fn set(&self, flow: u16, entry: u32) {
+        let Some(word) = self.0.words().get(usize::from(flow) / 2).filter(|_| usize::from(flow) < FLOWS) else { return };
+        let shift = u32::from(flow % 2) * 32;
+        let _ = word.fetch_update(Ordering::Release, Ordering::Relaxed, |old| {
+            Some(old & !(u64::from(u32::MAX) << shift) | u64::from(entry) << shift)
+        });
+    }
+
+    /// The entry of a flow.
+    pub fn get(&self, flow: u16) -> u32 {
+        let word = self.0.words().get(usize::from(flow) / 2).map_or(0, |word| word.load(Ordering::Acquire));
+        half(word, flow)
+    }
+
+    /// Spreads all flows evenly over these executors.
+    pub fn spread(&self, executors: &[u16]) {
+        for (flow, executor) in (0..FLOWS as u16).zip(executors.iter().cycle()) {
+            self.set(flow, u32::from(*executor));
+        }
+    }
+}
+
+/// The table as a client sees it.
+#[derive(Clone, Debug)]
+pub struct FlowView(Arc<ReadOnlyMapping>);
+
+impl FlowView {
+    /// A table in this memory; `None` if it is too short.
+    pub fn new(mapping: Arc<ReadOnlyMapping>) -> Option<FlowView> {
+        (mapping.length_bytes() >= FLOW_TABLE_BYTES).then_some(FlowView(mapping))
+    }
+
+    /// The entry of a flow: an executor's number or [`CLIENT`].
+    #[inline]
+    pub fn get(&self, flow: u16) -> u32 {
+        half(self.0.load(usize::from(flow) / 2, Ordering::Acquire).unwrap_or(0), flow)
+    }
+}
+
+#[inline]
+fn half(word: u64, flow: u16) -> u32 {
+    (word >> (u32::from(flow % 2) * 32)) as u32
+}
