@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* A loop that cannot end. */
+#include "naam.h"
+
+struct {
+	__uint(rights, NAAM_READ | NAAM_WRITE | NAAM_ATOMIC);
+	__type(element, u64);
+} words SEC(".maps");
+
+struct m {
+	u64 turns;
+};
+
+SEC("naam/f") int f(struct m *message)
+{
+	u64 old = 0;
+
+	for (;;) { /* JUDGED: N223 */
+		naam_fetch_add(&words, 0, 1, &old);
+		message->turns = 1;
+	}
+}
