@@ -8,7 +8,8 @@ use crate::activation::Activation;
 use crate::diagnostic::Finding;
 use crate::interpreter::{Failure, Issued, Outcome, Udma};
 use crate::isa;
-use crate::program::{Entry, Environment, Function};
+use crate::program::{CallableCode, flatten};
+use crate::program::{Entry, Environment};
 use crate::verifier::Proof;
 
 /// Back edges of metered loops that such a program may take: enough for any test, and an end for every loop (seconds when interpreted).
@@ -73,8 +74,8 @@ pub fn parse(program: &str, memory: Option<&str>) -> Result<Program, ExecError> 
 pub fn prove(code: &[u8], memory_bytes: u32) -> Result<Proof, Vec<Finding>> {
     let decoded = isa::decode(code)?;
     let entry = Entry { body_bytes: memory_bytes, second_argument: Some(memory_bytes.into()) };
-    let function = Function { name: "exec".to_owned(), entry, instructions: decoded.instructions };
-    Proof::prove(function, &Environment::default())
+    let callable = CallableCode { instructions: decoded.instructions, functions: Vec::new() };
+    Proof::prove(flatten(&callable, 0, "exec", entry)?.function, &Environment::default())
 }
 
 impl Program {
