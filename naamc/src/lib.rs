@@ -16,6 +16,7 @@ pub mod interpreter;
 pub mod isa;
 pub mod manifest;
 pub mod memory;
+pub mod object;
 pub mod program;
 pub mod types;
 pub mod verifier;
