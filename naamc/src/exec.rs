@@ -5,7 +5,7 @@
 
 use crate::abi::BODY_BYTES_MAX;
 use crate::activation::Activation;
-use crate::diagnostic::Finding;
+use crate::diagnostic::{Code, Finding};
 use crate::interpreter::{Failure, Issued, Outcome, Udma};
 use crate::isa;
 use crate::program::{CallableCode, flatten};
@@ -74,6 +74,16 @@ pub fn parse(program: &str, memory: Option<&str>) -> Result<Program, ExecError> 
 pub fn prove(code: &[u8], memory_bytes: u32) -> Result<Proof, Vec<Finding>> {
     let decoded = isa::decode(code)?;
     let entry = Entry { body_bytes: memory_bytes, second_argument: Some(memory_bytes.into()) };
+    if decoded.instructions.is_empty() {
+        return Err(vec![Finding::new(Code::FUNCTION_LENGTH, "there is no code")]);
+    }
+    let outside = decoded.local_calls.iter().filter(|call| call.target.is_none());
+    let findings: Vec<Finding> = outside
+        .map(|call| Finding::new(Code::JUMP_TARGET, "a call goes to where no instruction begins").at(call.instruction))
+        .collect();
+    if !findings.is_empty() {
+        return Err(findings);
+    }
     let callable = CallableCode { instructions: decoded.instructions, functions: Vec::new() };
     Proof::prove(flatten(&callable, 0, "exec", entry)?.function, &Environment::default())
 }

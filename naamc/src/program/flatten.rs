@@ -249,7 +249,7 @@ fn routine(code: &CallableCode, start: u32) -> Result<Routine, Finding> {
 /// Control left a function from `from` to `index`.
 fn left(code: &CallableCode, start: u32, index: u32, from: u32) -> Finding {
     let name = span(code, start).map_or_else(|| "the function".to_string(), |span| format!("`{}`", span.name));
-    if index == from + 1 {
+    if from.checked_add(1) == Some(index) {
         Finding::new(Code::FALLS_OFF_END, format!("{name} runs off its end")).at(from)
     } else {
         Finding::new(Code::JUMP_TARGET, format!("a jump leaves {name}")).at(from)
