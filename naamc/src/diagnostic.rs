@@ -117,6 +117,7 @@ codes! {
         "The contracts that came with the code are not what the code keeps. The bundle was changed after it was built, or was made by a different verifier: build it anew.";
     CONTRACT_MALFORMED = 227, "a contract that makes no sense",
         "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
+<<<<<<< HEAD
     BUNDLE_FOREIGN = 401, "not a bundle",
         "The file is no NAAM bundle: bundles begin with the four bytes \"NAAM\". Build one with `naamc build HANDLERS.c -o HANDLERS.naam`.";
     BUNDLE_VERSION = 402, "a bundle of another format version",
@@ -133,6 +134,42 @@ codes! {
         "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
     TYPES_MALFORMED = 521, "a type table that makes no sense",
         "The bundle's table of C types refers to types that are not there, or has sizes that do not fit. The bundle was changed after it was built: build it anew.";
+=======
+    MESSAGE_TOO_LONG = 228, "the message struct is too large",
+        "A message under way carries its header and the whole message struct in 8 KiB. Make the struct smaller, or read and write large values in several messages.";
+    MESSAGE_BOUNDS = 301, "outside the message",
+        "A load, store or helper call may touch bytes before or after the handler's message struct. The verifier knows the values that an index or length can have at that place; where they do not fit, test them first, or clamp them with `naam_at_most`, which the optimiser cannot see through.";
+    STACK_BOUNDS = 302, "outside the stack",
+        "A load, store or helper call may touch bytes below or above the handler's stack of 4,096 bytes: usually an index or length into a local array that was not tested, or that was tested on a copy which the optimiser then changed. Test it, or clamp it with `naam_at_most`.";
+    READ_ONLY_BOUNDS = 303, "outside the read-only data",
+        "A load may touch bytes outside the object's constants and strings: an index into a constant table that was not tested.";
+    NEVER_WRITTEN = 304, "read but never written",
+        "Bytes of the stack are read, and no path writes them before: a local variable without initialisation. (The stack reads as zero, so this is no danger to others, but it is no value that the handler computed.) Initialise the variable.";
+    POINTER_LEAK = 305, "an address becomes data",
+        "An address, or a number that was computed from one, is written to the message or to a region, passed as a number, or returned. Addresses mean nothing to anybody else, and a handler gives the same result wherever it runs.";
+    NOT_A_POINTER = 306, "an access through something that is not an address",
+        "Handlers can only access memory through their argument, their local variables and constants. The value used here is a number, or was computed from an address by something else than adding and subtracting numbers.";
+    MAYBE_NULL = 307, "the pointer may be null",
+        "On some path this pointer is null. Test it before the access.";
+    RIGHT_MISSING = 308, "a right that the region's declaration does not give",
+        "The operation needs a right that the declaration of the region in the handler's source does not list: `NAAM_READ` for naam_read, `NAAM_WRITE` for naam_write, `NAAM_ATOMIC` for naam_compare_swap and naam_fetch_add.";
+    REGISTER_UNDEFINED = 309, "a register without a value",
+        "A register is read that no instruction has set on some path, or that a call has clobbered: a local variable without initialisation, or a handler that does not return a value on every path.";
+    READ_ONLY_WRITTEN = 310, "a write to read-only data",
+        "Constants, strings and `const volatile` variables cannot be written. Copy them to a local variable first.";
+    ATOMIC_PLACE = 311, "an atomic operation in the wrong place",
+        "Atomic instructions work on numbers in the message and on the stack, at addresses that are multiples of their size. For regions there are `naam_compare_swap` and `naam_fetch_add`.";
+    REPLY_TOO_LONG = 312, "a reply longer than the message",
+        "`naam_reply(length)` sends back a prefix of the message struct, so the length can be at most the struct's size. Test it, or clamp it with `naam_at_most`.";
+    REGION_EXPECTED = 313, "not a region",
+        "The first argument of UDMA calls and of naam_length is the address of a region that is declared in section `.maps`, or one of several. It cannot be null or computed.";
+    REGION_ACCESSED = 314, "a region is accessed like memory",
+        "Regions are the server's memory and can be far away. Read them with `naam_read`, write them with `naam_write`.";
+    POINTER_COMPARED = 315, "a comparison of unlike things",
+        "An address can be compared with null, for equality with another address, and for order with another address into the same object. Anything else depends on where objects lie.";
+    SLOT_MIXED = 316, "stack bytes that are not the same kind of value on every path",
+        "These stack bytes hold an address, or a part of one, on some path, and on another path something else; or they are read in pieces. Keep addresses and numbers in different variables.";
+>>>>>>> 1650ae6 (Verify handlers: inference, check, pruning, manifest)
 }
 
 /// Where a finding lies.

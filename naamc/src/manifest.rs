@@ -1,10 +1,14 @@
 //! The manifest: the proved summary of what a handler may touch, and its bounds. It drives access control, placement and the removal
 //! of checks, and is recomputed and compared wherever a bundle is loaded.
 
-use crate::abi::{Helper, Rights};
+use crate::abi::{Helper, Parameter, REGIONS_MAX, Rights};
+use crate::cfg::Graph;
+use crate::isa::Register;
 use crate::program::Environment;
-use crate::verifier::Proof;
+use crate::verifier::contract::Contract;
+use crate::verifier::loops::executions;
 use crate::verifier::value::Scalar;
+use crate::verifier::{Call, Proof};
 use minicbor::{Decode, Encode};
 
 /// What one handler may do.
@@ -68,19 +72,78 @@ pub struct Operation {
 impl Manifest {
     /// The manifest of a checked handler. `environment` is the one it was checked in.
     pub fn of(proof: &Proof, environment: &Environment) -> Manifest {
-        let _ = environment;
-        let rights = Vec::new();
+        let (function, contracts, analysis) = (proof.function(), proof.contracts(), proof.analysis());
+        let udma: Vec<&Call> = analysis.calls.iter().filter(|call| call.helper.is_udma()).collect();
+        let operations = contracts.suspensions.iter().filter_map(|suspension| {
+            let call = udma.iter().find(|call| call.instruction == suspension.instruction)?;
+            Some(operation(call))
+        });
+        let calls = |wanted: fn(Helper) -> bool| analysis.calls.iter().any(|call| wanted(call.helper));
+        let (udma_operations_max, instructions_max) = bounds(proof);
         Manifest {
-            rights,
-            operations: Vec::new(),
-            udma_operations_max: None,
-            instructions_max: None,
-            metered: true,
-            has_effects: true,
-            uses_executor: true,
-            request_bytes: proof.analysis().body_bytes_read,
-            reply_bytes_max: proof.analysis().reply_bytes_max,
-            continuation_bytes_max: 0,
+            rights: rights(&udma, environment),
+            operations: operations.collect(),
+            udma_operations_max,
+            instructions_max,
+            metered: analysis.loops.iter().any(|found| found.metered),
+            has_effects: calls(Helper::has_effect),
+            uses_executor: calls(|helper| helper == Helper::Executor),
+            request_bytes: analysis.body_bytes_read.min(function.entry.body_bytes),
+            reply_bytes_max: analysis.reply_bytes_max,
+            continuation_bytes_max: contracts.suspensions.iter().map(continuation_bytes).max().unwrap_or(0),
         }
     }
+}
+
+fn operation(call: &Call) -> Operation {
+    let number = |register| call.numbers.iter().find(|(other, _)| *other == register).map(|(_, number)| *number);
+    let length = match call.helper {
+        Helper::Read | Helper::Write => number(Register::R4).map_or((0, u32::MAX), |n| (n.low_unsigned_min, n.low_unsigned_max)),
+        _ => (8, 8),
+    };
+    Operation {
+        instruction: call.instruction,
+        helper: call.helper,
+        regions: call.regions,
+        offset: number(Register::R2).unwrap_or(Scalar::ANY),
+        length_min: length.0,
+        length_max: length.1,
+    }
+}
+
+/// Rights by region, as the operations need them.
+fn rights(udma: &[&Call], environment: &Environment) -> Vec<(u16, Rights)> {
+    let used = |index: usize| {
+        let on_region = udma.iter().filter(|call| call.regions >> index & 1 == 1);
+        on_region.fold(Rights::NONE, |all, call| match call.helper.parameters().first() {
+            Some(Parameter::Region(rights)) => all | *rights,
+            _ => all,
+        })
+    };
+    let regions = (0..environment.regions.len().min(REGIONS_MAX)).map(|index| (index as u16, used(index)));
+    regions.filter(|(_, rights)| *rights != Rights::NONE).collect()
+}
+
+/// UDMA operations and instructions of one message at most, where every loop around them has a bound.
+fn bounds(proof: &Proof) -> (Option<u64>, Option<u64>) {
+    let Ok(graph) = Graph::new(&proof.function().instructions) else { return (None, None) };
+    let executions = executions(&graph, &proof.analysis().loops);
+    let instructions = graph
+        .blocks()
+        .iter()
+        .zip(&executions)
+        .try_fold(0u64, |sum, (block, count)| sum.checked_add((*count)?.checked_mul(u64::from(block.end - block.start))?));
+    let operations = proof
+        .analysis()
+        .calls
+        .iter()
+        .filter(|call| call.helper.is_udma())
+        .try_fold(0u64, |sum, call| sum.checked_add(executions[graph.block_of(call.instruction)?]?));
+    (operations, instructions)
+}
+
+/// Bytes that a continuation at this point takes beside the body.
+fn continuation_bytes(contract: &Contract) -> u32 {
+    let stack: u32 = contract.live_stack.iter().map(|range| range.end - range.start).sum();
+    8 * contract.registers.len() as u32 + stack
 }

@@ -3,10 +3,26 @@
 //! [`infer`] finds contracts by a fixpoint with widening; [`check`] needs one linear pass to see that given contracts hold, and is all
 //! that a node trusts. Both use the same transformer and the same checker.
 
+pub mod arithmetic;
+mod branch;
+mod check;
+mod checker;
+pub mod comparison;
 pub mod contract;
+mod cut;
+mod fixpoint;
+pub(crate) mod flow;
+pub(crate) mod loops;
+mod memory;
+mod pass;
+mod scalar;
+mod state;
+mod transfer;
 pub mod value;
+mod words;
 
-use crate::diagnostic::{Code, Finding};
+use crate::cfg::Graph;
+use crate::diagnostic::Finding;
 use crate::isa::Register;
 use crate::program::{Environment, Function};
 use contract::{ByteRange, Contracts};
@@ -26,8 +42,17 @@ pub struct Proof {
 ///
 /// Findings of control flow, or that the budget of steps is used up.
 pub fn infer(function: &Function, environment: &Environment) -> Result<Contracts, Vec<Finding>> {
-    let _ = (function, environment);
-    Err(vec![Finding::new(Code::BUDGET_EXCEEDED, "the verifier is not whole yet")])
+    let graph = Graph::new(&function.instructions)?;
+    let mut candidates = fixpoint::infer(function, environment, &graph).ok_or_else(|| vec![check::too_complex()])?.candidates;
+    // Later candidates are stronger, but only the first is sure to be a fixpoint.
+    while candidates.len() > 1 {
+        if let Some(last) = candidates.pop()
+            && check::check(function, environment, &graph, &last).is_ok()
+        {
+            return Ok(last);
+        }
+    }
+    Ok(candidates.pop().unwrap_or_default())
 }
 
 /// Sees in one pass whether `contracts`, wherever they come from, hold, and whether everything that the function does is allowed.
@@ -36,8 +61,8 @@ pub fn infer(function: &Function, environment: &Environment) -> Result<Contracts
 ///
 /// Every independent finding, ascending by instruction.
 pub fn check(function: &Function, environment: &Environment, contracts: &Contracts) -> Result<Analysis, Vec<Finding>> {
-    let _ = (function, environment, contracts);
-    Err(vec![Finding::new(Code::BUDGET_EXCEEDED, "the verifier is not whole yet")])
+    let graph = Graph::new(&function.instructions)?;
+    check::check(function, environment, &graph, contracts)
 }
 
 impl Proof {
@@ -47,7 +72,9 @@ impl Proof {
     ///
     /// Every independent finding, ascending by instruction.
     pub fn prove(function: Function, environment: &Environment) -> Result<Proof, Vec<Finding>> {
-        let contracts = infer(&function, environment)?;
+        let inferred = infer(&function, environment)?;
+        let analysis = check(&function, environment, &inferred)?;
+        let contracts = crate::suspend::prune(&function, &inferred, &analysis);
         Proof::check(function, environment, contracts)
     }
 

@@ -1,0 +1,42 @@
+//! What must survive a suspension: contracts are cut down to registers and bytes that are read later.
+//!
+//! Inference promises everything that it knows at a cut point; continuations carry, and engines flush, only what pruning leaves.
+
+use crate::abi::STACK_BYTES;
+use crate::cfg::Graph;
+use crate::program::Function;
+use crate::verifier::Analysis;
+use crate::verifier::contract::{ByteRange, Cell, Contract, Contracts};
+use crate::verifier::flow::{Bytes, MemoryLiveness};
+
+/// Contracts that promise only what is live. `analysis` is that of checking `contracts`; what comes out must be checked again.
+pub fn prune(function: &Function, contracts: &Contracts, analysis: &Analysis) -> Contracts {
+    let Ok(graph) = Graph::new(&function.instructions) else { return contracts.clone() };
+    let liveness = MemoryLiveness::new(&graph, &function.instructions, analysis);
+    let all = |contracts: &[Contract]| {
+        contracts.iter().map(|contract| pruned(contract, &liveness.before(contract.instruction))).collect()
+    };
+    Contracts { loops: all(&contracts.loops), suspensions: all(&contracts.suspensions) }
+}
+
+/// Registers are live already: inference leaves out the others.
+fn pruned(contract: &Contract, live: &Bytes) -> Contract {
+    let range = |cell: &Cell| ByteRange { start: cell.offset, end: cell.offset + cell.size.bytes() as u32 };
+    let cells: Vec<Cell> = contract.cells.iter().filter(|cell| live.intersects(range(cell))).copied().collect();
+    // A cell stays whole: its value is known as a whole.
+    let mut kept = vec![false; STACK_BYTES];
+    for byte in contract.live_stack.iter().flat_map(|range| range.start..range.end).filter(|byte| live.contains(*byte)) {
+        kept[byte as usize] = true;
+    }
+    for byte in cells.iter().flat_map(|cell| range(cell).start..range(cell).end).filter(|byte| (*byte as usize) < STACK_BYTES) {
+        kept[byte as usize] = true;
+    }
+    let mut live_stack: Vec<ByteRange> = Vec::new();
+    for byte in (0..STACK_BYTES as u32).filter(|byte| kept[*byte as usize]) {
+        match live_stack.last_mut() {
+            Some(last) if last.end == byte => last.end += 1,
+            _ => live_stack.push(ByteRange { start: byte, end: byte + 1 }),
+        }
+    }
+    Contract { live_stack, cells, ..contract.clone() }
+}

@@ -1,0 +1,271 @@
+//! Inference of contracts: passes over the code until nothing changes.
+//!
+//! At loop heads what arrives is joined with what was there, after a few rounds widened to thresholds (constants that the loop compares
+//! with and their neighbours), so that every chain of rounds ends. Two descending rounds then take back what widening gave away. Whether
+//! the result holds is for the check to say, so nothing here is trusted.
+
+use super::checker::Checker;
+use super::contract::{Contract, Contracts};
+use super::cut::{project, state_of};
+use super::flow::RegisterLiveness;
+use super::loops::bodies;
+use super::pass::{Code, Cut, Cuts};
+use super::state::{State, Symbols};
+use super::value::{Pointer, Scalar, Value};
+use crate::abi::STACK_BYTES;
+use crate::cfg::Graph;
+use crate::isa::{Instruction, Operand};
+use crate::program::{Environment, Function};
+use std::collections::BTreeMap;
+
+/// Instructions that inference executes at most, joins counted by their size.
+pub(super) const INFERENCE_STEPS_MAX: u64 = 4_000_000;
+/// Rounds in which a loop's contract is joined before it is widened.
+const JOINS_BEFORE_WIDENING: u32 = 2;
+/// Rounds of widening to thresholds; after them only the ends of the number line are left.
+const THRESHOLD_ROUNDS: u32 = 40;
+/// Rounds after which whatever still changes is given up.
+const GIVE_UP_ROUNDS: u32 = 80;
+/// Thresholds of one loop.
+const THRESHOLDS_MAX: usize = 512;
+/// Passes that take back what widening gave away.
+const DESCENDING_PASSES: usize = 2;
+
+/// Candidates for contracts: the ascending fixpoint, and what the descending passes made of it. The later one is the stronger.
+pub(super) struct Inferred {
+    pub(super) candidates: Vec<Contracts>,
+}
+
+/// Infers contracts; none if the budget is used up.
+pub(super) fn infer(function: &Function, environment: &Environment, graph: &Graph) -> Option<Inferred> {
+    let liveness = RegisterLiveness::new(graph, &function.instructions);
+    let code = Code { graph, instructions: &function.instructions, liveness: &liveness };
+    let mut cuts = Inference {
+        liveness: &liveness,
+        thresholds: thresholds(graph, function, environment),
+        contracts: BTreeMap::new(),
+        arrived: BTreeMap::new(),
+        rounds: BTreeMap::new(),
+        descending: false,
+        changed: false,
+    };
+    let mut steps = 0;
+    let mut run = |cuts: &mut Inference| -> bool {
+        let mut checker = Checker::new(function, environment, false);
+        checker.steps = steps;
+        let done = code.pass(&mut checker, cuts, INFERENCE_STEPS_MAX);
+        steps = checker.steps;
+        done
+    };
+    loop {
+        cuts.changed = false;
+        if !run(&mut cuts) {
+            return None;
+        }
+        if !cuts.changed {
+            break;
+        }
+    }
+    let mut candidates = vec![cuts.contracts()];
+    cuts.descending = true;
+    for _ in 0..DESCENDING_PASSES {
+        if !run(&mut cuts) {
+            break;
+        }
+        candidates.push(cuts.contracts());
+    }
+    Some(Inferred { candidates })
+}
+
+struct Inference<'a> {
+    liveness: &'a RegisterLiveness,
+    /// For every loop head, ascending.
+    thresholds: BTreeMap<u32, Vec<u64>>,
+    contracts: BTreeMap<Cut, Contract>,
+    /// What reached a loop head since it was last entered.
+    arrived: BTreeMap<u32, Contract>,
+    /// How often the contract of a loop head changed.
+    rounds: BTreeMap<u32, u32>,
+    descending: bool,
+    changed: bool,
+}
+
+impl Inference<'_> {
+    fn contracts(&self) -> Contracts {
+        let mut all = Contracts::default();
+        for (cut, contract) in &self.contracts {
+            match cut {
+                Cut::Loop(_) => all.loops.push(contract.clone()),
+                Cut::Suspension(_) => all.suspensions.push(contract.clone()),
+            }
+        }
+        all
+    }
+
+    /// Takes what arrived at a loop head into its contract.
+    fn take(&mut self, head: u32) {
+        let Some(arrived) = self.arrived.remove(&head) else { return };
+        let cut = Cut::Loop(head);
+        let new = match self.contracts.get(&cut) {
+            None => arrived,
+            Some(_) if self.descending => arrived,
+            Some(old) => {
+                let joined = join(old, &arrived);
+                if joined == *old {
+                    return;
+                }
+                let rounds = self.rounds.entry(head).or_default();
+                *rounds += 1;
+                let none = Vec::new();
+                let thresholds = if *rounds > THRESHOLD_ROUNDS { &none } else { self.thresholds.get(&head).unwrap_or(&none) };
+                match *rounds {
+                    ..=JOINS_BEFORE_WIDENING => joined,
+                    GIVE_UP_ROUNDS.. => given_up(old, joined),
+                    _ => widened(old, joined, thresholds),
+                }
+            }
+        };
+        self.changed = true;
+        self.contracts.insert(cut, new);
+    }
+}
+
+impl Cuts for Inference<'_> {
+    fn arrive(&mut self, checker: &mut Checker<'_>, cut: Cut, state: &State) {
+        match cut {
+            Cut::Loop(head) => {
+                let contract = project(state, &checker.symbols, head, self.liveness.before(head));
+                let all = match self.arrived.remove(&head) {
+                    None => contract,
+                    Some(other) => join(&other, &contract),
+                };
+                self.arrived.insert(head, all);
+            }
+            Cut::Suspension(at) => {
+                let contract = project(state, &checker.symbols, at, self.liveness.before(at));
+                self.contracts.insert(cut, contract);
+            }
+        }
+    }
+
+    fn enter(&mut self, checker: &mut Checker<'_>, cut: Cut) -> Option<State> {
+        if let Cut::Loop(head) = cut {
+            self.take(head);
+        }
+        Some(state_of(self.contracts.get(&cut)?, &mut checker.symbols))
+    }
+}
+
+/// The contract of what keeps either: that of the union of states.
+fn join(one: &Contract, other: &Contract) -> Contract {
+    if one == other {
+        return one.clone();
+    }
+    let mut symbols = Symbols::default();
+    let (left, right) = (state_of(one, &mut symbols), state_of(other, &mut symbols));
+    let joined = left.join(&right, &mut symbols);
+    project(&joined, &symbols, one.instruction, u64::MAX)
+}
+
+fn widened(old: &Contract, new: Contract, thresholds: &[u64]) -> Contract {
+    each_change(old, new, |old, new| match (old, new) {
+        (Value::Scalar(old), Value::Scalar(new)) => Value::Scalar(old.widen(new, thresholds)),
+        (Value::Pointer(old), Value::Pointer(new)) => {
+            let offset = |old: Option<Scalar>, new: Option<Scalar>| match (old, new) {
+                (Some(old), Some(new)) => Some(old.widen(new, thresholds)),
+                _ => new,
+            };
+            Value::Pointer(Pointer {
+                stack: offset(old.stack, new.stack),
+                body: offset(old.body, new.body),
+                read_only: offset(old.read_only, new.read_only),
+                ..new
+            })
+        }
+        (_, new) => new,
+    })
+}
+
+fn given_up(old: &Contract, new: Contract) -> Contract {
+    each_change(old, new, |_, new| match new {
+        Value::Scalar(_) => Value::Scalar(Scalar::ANY),
+        Value::Pointer(pointer) => {
+            let any = |offset: Option<Scalar>| offset.map(|_| Scalar::ANY);
+            Value::Pointer(Pointer {
+                stack: any(pointer.stack),
+                body: any(pointer.body),
+                read_only: any(pointer.read_only),
+                ..pointer
+            })
+        }
+    })
+}
+
+/// Applies `change` to every value that is not what it was.
+fn each_change(old: &Contract, mut new: Contract, change: impl Fn(Value, Value) -> Value) -> Contract {
+    for (register, value) in &mut new.registers {
+        let before = old.registers.iter().find(|(other, _)| other == register);
+        if let Some((_, before)) = before.filter(|(_, before)| before != value) {
+            *value = change(*before, *value);
+        }
+    }
+    for cell in &mut new.cells {
+        let before = old.cells.iter().find(|other| other.offset == cell.offset && other.size == cell.size);
+        if let Some(before) = before.filter(|before| before.value != cell.value) {
+            let bits = 8 * cell.size.bytes();
+            let changed = match change(before.value, cell.value) {
+                Value::Scalar(scalar) if bits < 64 => {
+                    Value::Scalar(scalar.meet(Scalar::unsigned(0, (1 << bits) - 1)).unwrap_or(scalar))
+                }
+                value => value,
+            };
+            cell.value = changed;
+        }
+    }
+    new
+}
+
+/// For every loop the numbers near which its values may settle.
+fn thresholds(graph: &Graph, function: &Function, environment: &Environment) -> BTreeMap<u32, Vec<u64>> {
+    let sizes = [
+        0,
+        STACK_BYTES as u64,
+        (STACK_BYTES as u64).wrapping_neg(),
+        function.entry.body_bytes.into(),
+        environment.read_only.len() as u64,
+    ];
+    let mut all = BTreeMap::new();
+    for body in bodies(graph) {
+        let mut values: Vec<u64> = sizes.to_vec();
+        // Constants that registers are set to in the whole function may be compared with in the loop.
+        for instruction in &function.instructions {
+            if let Instruction::Alu { operation: crate::isa::AluOperation::Move, source: Operand::Immediate(value), .. } =
+                instruction
+            {
+                near(i64::from(*value) as u64, &mut values);
+            }
+            if let Instruction::LoadImmediate { value, .. } = instruction {
+                near(*value, &mut values);
+            }
+        }
+        for block in body.blocks.iter().map(|block| &graph.blocks()[*block as usize]) {
+            for at in block.start..block.end {
+                if let Instruction::JumpIf { right: Operand::Immediate(value), .. } = function.instructions[at as usize] {
+                    near(i64::from(value) as u64, &mut values);
+                    near(u64::from(value as u32), &mut values);
+                }
+            }
+        }
+        values.sort_unstable();
+        values.dedup();
+        values.truncate(THRESHOLDS_MAX);
+        all.insert(body.head, values);
+    }
+    all
+}
+
+fn near(value: u64, values: &mut Vec<u64>) {
+    if values.len() < THRESHOLDS_MAX {
+        values.extend([value.wrapping_sub(1), value, value.wrapping_add(1)]);
+    }
+}

@@ -1,0 +1,367 @@
+//! What is read later and what was written before: liveness of registers, of stack and body, and bytes that no path writes.
+//!
+//! Registers need the code alone; memory needs what a check recorded of every access.
+
+use super::contract::ByteRange;
+use super::{Access, Analysis, Call, Touched};
+use crate::abi::{BODY_BYTES_MAX, Extent, Helper, Parameter, STACK_BYTES};
+use crate::cfg::Graph;
+use crate::diagnostic::{Code, Finding};
+use crate::isa::{AluOperation, AtomicOperation, Instruction, Operand, Register};
+
+/// A run of unwritten bytes shorter than this, beside written ones, is padding of a struct.
+const PADDING_BYTES_MAX: u32 = 7;
+
+/// Registers as bits by [`Register::index`].
+fn bit(register: Register) -> u64 {
+    1 << register.index()
+}
+
+fn operand(operand: &Operand) -> u64 {
+    match operand {
+        Operand::Register(register) => bit(*register),
+        Operand::Immediate(_) => 0,
+    }
+}
+
+/// Registers that an instruction reads, and those that it sets or loses.
+pub(super) fn registers(instruction: &Instruction) -> (u64, u64) {
+    match instruction {
+        Instruction::Alu { operation: AluOperation::Move, destination, source, .. } => (operand(source), bit(*destination)),
+        Instruction::Alu { destination, source, .. } => (bit(*destination) | operand(source), bit(*destination)),
+        Instruction::MoveSignExtend { destination, source, .. } => (bit(*source), bit(*destination)),
+        Instruction::Negate { destination, .. } | Instruction::ByteOrder { destination, .. } => {
+            (bit(*destination), bit(*destination))
+        }
+        Instruction::LoadImmediate { destination, .. } | Instruction::LoadAddress { destination, .. } => (0, bit(*destination)),
+        Instruction::Load { destination, base, .. } => (bit(*base), bit(*destination)),
+        Instruction::Store { base, source, .. } => (bit(*base) | operand(source), 0),
+        Instruction::Atomic { operation, fetch, base, source, .. } => {
+            let exchange = *operation == AtomicOperation::CompareExchange;
+            let result = if exchange { bit(Register::R0) } else { bit(*source) };
+            let expected = if exchange { bit(Register::R0) } else { 0 };
+            (bit(*base) | bit(*source) | expected, if *fetch { result } else { 0 })
+        }
+        Instruction::JumpIf { left, right, .. } => (bit(*left) | operand(right), 0),
+        Instruction::CallHelper { number } => {
+            let arguments = Helper::from_number(*number).map_or(0, |helper| helper.parameters().len());
+            (((1 << arguments) - 1) << 1, 0x3f)
+        }
+        Instruction::Exit => (bit(Register::R0), 0),
+        Instruction::Jump { .. } | Instruction::CallLocal { .. } => (0, 0),
+    }
+}
+
+/// Registers that are read later before they are set.
+pub(super) struct RegisterLiveness {
+    before: Vec<u64>,
+}
+
+impl RegisterLiveness {
+    pub(super) fn new(graph: &Graph, instructions: &[Instruction]) -> RegisterLiveness {
+        let mut before = vec![0u64; instructions.len()];
+        backward(graph, |block| {
+            let block = &graph.blocks()[block];
+            let mut live =
+                block.successors.iter().fold(0, |live, next| live | before[graph.blocks()[*next as usize].start as usize]);
+            let old = before[block.start as usize];
+            for at in (block.start..block.end).rev() {
+                let (reads, sets) = registers(&instructions[at as usize]);
+                live = (live & !sets) | reads;
+                before[at as usize] = live;
+            }
+            live != old
+        });
+        RegisterLiveness { before }
+    }
+
+    /// The registers that are live before an instruction.
+    pub(super) fn before(&self, at: u32) -> u64 {
+        self.before.get(at as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Recomputes blocks, later ones first, until `update` says of none that it changed.
+fn backward(graph: &Graph, mut update: impl FnMut(usize) -> bool) {
+    let count = graph.blocks().len();
+    let mut pending: Vec<bool> = vec![true; count];
+    let mut again = true;
+    while again {
+        again = false;
+        for index in (0..count).rev() {
+            if std::mem::replace(&mut pending[index], false) && update(index) {
+                for predecessor in &graph.blocks()[index].predecessors {
+                    pending[*predecessor as usize] = true;
+                    again |= *predecessor as usize >= index;
+                }
+            }
+        }
+    }
+}
+
+const MEMORY_WORDS: usize = (STACK_BYTES + BODY_BYTES_MAX).div_ceil(64);
+
+/// A set of bytes of stack and body.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Bytes(Box<[u64; MEMORY_WORDS]>);
+
+impl Bytes {
+    fn none() -> Bytes {
+        Bytes(Box::new([0; MEMORY_WORDS]))
+    }
+
+    fn each(range: ByteRange) -> impl Iterator<Item = (usize, u64)> {
+        let end = (range.end as usize).min(64 * MEMORY_WORDS);
+        let mut at = range.start as usize;
+        std::iter::from_fn(move || {
+            let count = (64 - at % 64).min(end.checked_sub(at).filter(|left| *left > 0)?);
+            let item = (at / 64, (u64::MAX >> (64 - count)) << (at % 64));
+            at += count;
+            Some(item)
+        })
+    }
+
+    fn insert(&mut self, range: ByteRange) {
+        Self::each(range).for_each(|(word, bits)| self.0[word] |= bits);
+    }
+
+    fn remove(&mut self, range: ByteRange) {
+        Self::each(range).for_each(|(word, bits)| self.0[word] &= !bits);
+    }
+
+    fn union(&mut self, other: &Bytes) {
+        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, bits)| *word |= bits);
+    }
+
+    pub(crate) fn intersects(&self, range: ByteRange) -> bool {
+        Self::each(range).any(|(word, bits)| self.0[word] & bits != 0)
+    }
+
+    pub(crate) fn contains(&self, byte: u32) -> bool {
+        self.0[byte as usize / 64] >> (byte % 64) & 1 == 1
+    }
+
+    /// One past the largest byte; 0 if there is none.
+    fn end(&self) -> u32 {
+        self.0.iter().rposition(|word| *word != 0).map_or(0, |word| 64 * word as u32 + 64 - self.0[word].leading_zeros())
+    }
+}
+
+/// What an instruction does with memory.
+struct Effect {
+    at: u32,
+    range: ByteRange,
+    kind: EffectKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum EffectKind {
+    /// Every byte is read.
+    Reads,
+    /// Some bytes may be read.
+    MayRead,
+    /// Every byte is written.
+    Writes,
+    /// Some bytes may be written.
+    MayWrite,
+}
+
+/// The effects of all recorded accesses and calls, ascending by instruction; of one instruction reads come before writes.
+fn effects(analysis: &Analysis, instructions: &[Instruction]) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for access in &analysis.accesses {
+        access_effects(access, &instructions[access.instruction as usize], &mut effects);
+    }
+    for call in &analysis.calls {
+        call_effects(call, &mut effects);
+    }
+    effects.sort_by_key(|effect| (effect.at, matches!(effect.kind, EffectKind::Writes | EffectKind::MayWrite)));
+    effects
+}
+
+fn access_effects(access: &Access, instruction: &Instruction, effects: &mut Vec<Effect>) {
+    let (reads, writes) = match instruction {
+        Instruction::Load { .. } => (true, false),
+        Instruction::Atomic { .. } => (true, true),
+        _ => (false, true),
+    };
+    for range in ranges(&access.touched) {
+        let mut add = |kind| effects.push(Effect { at: access.instruction, range, kind });
+        if reads {
+            add(if access.exact { EffectKind::Reads } else { EffectKind::MayRead });
+        }
+        if writes {
+            add(if access.exact { EffectKind::Writes } else { EffectKind::MayWrite });
+        }
+    }
+}
+
+fn call_effects(call: &Call, effects: &mut Vec<Effect>) {
+    for (parameter, register) in call.helper.parameters().iter().zip(Register::ARGUMENTS) {
+        let (Parameter::Source(extent) | Parameter::Destination(extent)) = parameter else { continue };
+        let Some((_, touched)) = call.memory.iter().find(|(other, _)| *other == register) else { continue };
+        let (min, max) = match extent {
+            Extent::Word => (8, 8),
+            Extent::Parameter(index) => {
+                let length = call.numbers.iter().find(|(other, _)| other.index() == index + 1);
+                length.map_or((0, u64::from(u32::MAX)), |(_, length)| (length.unsigned_min, length.unsigned_max))
+            }
+        };
+        let all: Vec<ByteRange> = ranges(touched).collect();
+        for range in &all {
+            // A hull as long as the longest argument has one beginning, where the shortest certainly lies.
+            let exact = all.len() == 1 && touched.read_only.is_none() && u64::from(range.end - range.start) == max;
+            let mut add = |range, kind| effects.push(Effect { at: call.instruction, range, kind });
+            let sure = ByteRange { start: range.start, end: range.start + if exact { min as u32 } else { 0 } };
+            let source = matches!(parameter, Parameter::Source(_));
+            if source {
+                add(*range, if exact && min == max { EffectKind::Reads } else { EffectKind::MayRead });
+            } else {
+                add(*range, EffectKind::MayWrite);
+                add(sure, EffectKind::Writes);
+            }
+        }
+    }
+}
+
+fn ranges(touched: &Touched) -> impl Iterator<Item = ByteRange> {
+    touched.stack.into_iter().chain(touched.body)
+}
+
+/// Stack and body bytes that are read later before they are written.
+pub(crate) struct MemoryLiveness<'a> {
+    graph: &'a Graph,
+    effects: Vec<Effect>,
+    /// By block.
+    before: Vec<Bytes>,
+}
+
+impl<'a> MemoryLiveness<'a> {
+    pub(crate) fn new(graph: &'a Graph, instructions: &[Instruction], analysis: &Analysis) -> MemoryLiveness<'a> {
+        let effects = effects(analysis, instructions);
+        let mut before = vec![Bytes::none(); graph.blocks().len()];
+        backward(graph, |index| {
+            let block = &graph.blocks()[index];
+            let live = live_at(graph, &effects, &before, index, block.start);
+            let changed = live != before[index];
+            before[index] = live;
+            changed
+        });
+        MemoryLiveness { graph, effects, before }
+    }
+
+    /// The bytes that are live before an instruction; none in unreachable code.
+    pub(crate) fn before(&self, at: u32) -> Bytes {
+        match self.graph.block_of(at) {
+            Some(block) => live_at(self.graph, &self.effects, &self.before, block, at),
+            None => Bytes::none(),
+        }
+    }
+
+    /// Body bytes that may be read before they are written: up to this one.
+    pub(crate) fn body_bytes_read(&self) -> u32 {
+        self.before[0].end().saturating_sub(STACK_BYTES as u32)
+    }
+}
+
+/// What is live before instruction `at` of a block, given what is live before the blocks that follow.
+fn live_at(graph: &Graph, effects: &[Effect], before: &[Bytes], block: usize, at: u32) -> Bytes {
+    let block = &graph.blocks()[block];
+    let mut live = Bytes::none();
+    block.successors.iter().for_each(|next| live.union(&before[*next as usize]));
+    for effect in in_range(effects, at, block.end).iter().rev() {
+        match effect.kind {
+            EffectKind::Reads | EffectKind::MayRead => live.insert(effect.range),
+            EffectKind::Writes => live.remove(effect.range),
+            EffectKind::MayWrite => {}
+        }
+    }
+    live
+}
+
+fn in_range(effects: &[Effect], start: u32, end: u32) -> &[Effect] {
+    let from = effects.partition_point(|effect| effect.at < start);
+    let to = effects.partition_point(|effect| effect.at < end);
+    &effects[from..to.max(from)]
+}
+
+/// Findings for stack bytes that are read and that no path writes before.
+pub(super) fn never_written(graph: &Graph, instructions: &[Instruction], analysis: &Analysis) -> Vec<Finding> {
+    let effects = effects(analysis, instructions);
+    let count = graph.blocks().len();
+    let mut after: Vec<Bytes> = vec![Bytes::none(); count];
+    let before = |after: &[Bytes], index: usize| {
+        let mut written = Bytes::none();
+        graph.blocks()[index].predecessors.iter().for_each(|previous| written.union(&after[*previous as usize]));
+        written
+    };
+    let mut pending = vec![true; count];
+    let mut again = true;
+    while again {
+        again = false;
+        for index in 0..count {
+            if !std::mem::replace(&mut pending[index], false) {
+                continue;
+            }
+            let block = &graph.blocks()[index];
+            let mut written = before(&after, index);
+            in_range(&effects, block.start, block.end)
+                .iter()
+                .filter(|effect| writes(effect.kind))
+                .for_each(|effect| written.insert(effect.range));
+            if written != after[index] {
+                after[index] = written;
+                for next in &block.successors {
+                    pending[*next as usize] = true;
+                    again |= *next as usize <= index;
+                }
+            }
+        }
+    }
+    let mut findings = Vec::new();
+    for (index, block) in graph.blocks().iter().enumerate() {
+        let mut written = before(&after, index);
+        for effect in in_range(&effects, block.start, block.end) {
+            if writes(effect.kind) {
+                written.insert(effect.range);
+            } else if let Some(missing) = missing(&written, effect) {
+                findings.push(unwritten(effect.at, missing));
+            }
+        }
+    }
+    findings
+}
+
+fn writes(kind: EffectKind) -> bool {
+    matches!(kind, EffectKind::Writes | EffectKind::MayWrite)
+}
+
+/// Stack bytes of a read that are not written and more than padding.
+fn missing(written: &Bytes, effect: &Effect) -> Option<ByteRange> {
+    let end = effect.range.end.min(STACK_BYTES as u32);
+    let mut longest: Option<ByteRange> = None;
+    let mut start = effect.range.start;
+    while start < end {
+        let run = ByteRange { start, end: (start..end).find(|byte| written.contains(*byte)).unwrap_or(end) };
+        let length = run.end - run.start;
+        if length > longest.map_or(0, |run| run.end - run.start) {
+            longest = Some(run);
+        }
+        start = run.end + 1;
+    }
+    let longest = longest?;
+    let whole = longest == ByteRange { start: effect.range.start, end };
+    let long = effect.kind == EffectKind::Reads && longest.end - longest.start > PADDING_BYTES_MAX;
+    (whole || long).then_some(longest)
+}
+
+fn unwritten(at: u32, range: ByteRange) -> Finding {
+    let below = |byte: u32| STACK_BYTES as u32 - byte;
+    Finding::new(
+        Code::NEVER_WRITTEN,
+        format!("{} bytes of the stack are read, but no path writes them before", range.end - range.start),
+    )
+    .at(at)
+    .known(format!("the bytes are {} to {} below the end of the stack", below(range.end - 1), below(range.start)))
+    .hint("initialise the variable")
+}

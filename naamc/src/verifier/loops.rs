@@ -1,0 +1,350 @@
+//! How often loops run: bounds on back edges from what contracts say at loop heads.
+//!
+//! If on every way around a loop some value changes by a constant, always in one direction, and the head's contract keeps it within an
+//! interval that it cannot leave by wrapping, the interval's length bounds the rounds. The contract holds at every arrival, so that needs
+//! no look at the exit test.
+
+use super::contract::{ByteRange, Contract, Contracts};
+use super::flow::registers;
+use super::value::{Scalar, Value};
+use super::{Access, Analysis, Loop};
+use crate::abi::REGISTERS_MAX;
+use crate::cfg::Graph;
+use crate::isa::{AluOperation, Instruction, Operand, Register, Size, Width};
+
+/// A loop that may run more instructions than this each time it is entered is metered.
+const UNMETERED_INSTRUCTIONS_MAX: u64 = 1 << 20;
+/// Inside a metered loop, where it runs as often as there is fuel, an unmetered loop may run this many.
+const NESTED_INSTRUCTIONS_MAX: u64 = 1 << 12;
+/// Work that all loops of a function together get; loops beyond it are metered.
+const LOOP_STEPS_MAX: u64 = 2_000_000;
+
+/// The blocks of a loop.
+pub(super) struct Body {
+    /// Index of the first instruction.
+    pub(super) head: u32,
+    /// Indices of blocks, ascending, that of the head among them.
+    pub(super) blocks: Vec<u32>,
+    /// Whether it can only be entered at its head.
+    pub(super) reducible: bool,
+}
+
+/// The loops of a graph, ascending by head. Where loops are so many and so large that this takes too long, the rest have only their head.
+pub(super) fn bodies(graph: &Graph) -> Vec<Body> {
+    let mut steps = 0;
+    let mut member = vec![u32::MAX; graph.blocks().len()];
+    let mut bodies = Vec::new();
+    for (number, head) in graph.loop_heads().iter().enumerate() {
+        let Some(head_block) = graph.block_of(*head).map(|block| block as u32) else { continue };
+        let mut blocks = vec![head_block];
+        member[head_block as usize] = number as u32;
+        let mut reducible = steps <= LOOP_STEPS_MAX;
+        let sources = graph.blocks()[head_block as usize].predecessors.iter().copied().filter(|source| *source >= head_block);
+        let mut pending: Vec<u32> = if reducible { sources.collect() } else { Vec::new() };
+        while let Some(block) = pending.pop() {
+            if std::mem::replace(&mut member[block as usize], number as u32) == number as u32 {
+                continue;
+            }
+            steps += 1;
+            reducible &= block != 0;
+            blocks.push(block);
+            pending.extend(&graph.blocks()[block as usize].predecessors);
+        }
+        blocks.sort_unstable();
+        bodies.push(Body { head: *head, blocks, reducible });
+    }
+    bodies
+}
+
+/// Bounds and metering of all loops.
+pub(super) fn loops(graph: &Graph, instructions: &[Instruction], contracts: &Contracts, analysis: &Analysis) -> Vec<Loop> {
+    let bodies = bodies(graph);
+    let mut steps = 0;
+    let mut found: Vec<Loop> = bodies
+        .iter()
+        .map(|body| {
+            let contract = contracts.loops.iter().find(|contract| contract.instruction == body.head);
+            let trips_max = match contract {
+                Some(contract) if body.reducible => Tracking { graph, instructions, analysis, body }.trips(contract, &mut steps),
+                _ => None,
+            };
+            Loop { head: body.head, trips_max, metered: trips_max.is_none() }
+        })
+        .collect();
+    meter(graph, &bodies, &mut found);
+    found
+}
+
+/// Decides which bounded loops are metered all the same, inner ones first.
+fn meter(graph: &Graph, bodies: &[Body], loops: &mut [Loop]) {
+    let mut order: Vec<usize> = (0..bodies.len()).collect();
+    order.sort_by_key(|index| (bodies[*index].blocks.len(), *index));
+    for index in &order {
+        if !loops[*index].metered {
+            loops[*index].metered = instructions_of(graph, bodies, loops, *index) > UNMETERED_INSTRUCTIONS_MAX;
+        }
+    }
+    for index in &order {
+        let head = bodies[*index].blocks.first().copied().unwrap_or(0);
+        let inside_metered = (0..bodies.len())
+            .any(|outer| outer != *index && loops[outer].metered && bodies[outer].blocks.binary_search(&head).is_ok());
+        if !loops[*index].metered && inside_metered {
+            loops[*index].metered = instructions_of(graph, bodies, loops, *index) > NESTED_INSTRUCTIONS_MAX;
+        }
+    }
+}
+
+/// Instructions of one entry of a loop at most, metered loops inside it counted once.
+fn instructions_of(graph: &Graph, bodies: &[Body], loops: &[Loop], index: usize) -> u64 {
+    let inner = |block: u32| {
+        (0..bodies.len())
+            .filter(|other| {
+                bodies[*other].blocks.len() <= bodies[index].blocks.len() && bodies[*other].blocks.binary_search(&block).is_ok()
+            })
+            .filter(|other| *other == index || !loops[*other].metered)
+            .map(|other| loops[other].trips_max.map_or(u64::MAX, |trips| trips.saturating_add(1)))
+            .fold(1, u64::saturating_mul)
+    };
+    let of = |block: &u32| {
+        let code = &graph.blocks()[*block as usize];
+        inner(*block).saturating_mul(u64::from(code.end - code.start))
+    };
+    bodies[index].blocks.iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// How often each block runs for one message at most, by index of the block; none where a loop around it has no bound.
+pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
+    let mut all = vec![Some(1u64); graph.blocks().len()];
+    for body in bodies(graph) {
+        let bound = loops.iter().find(|other| other.head == body.head).and_then(|found| found.trips_max);
+        let factor = bound.filter(|_| body.reducible).and_then(|trips| trips.checked_add(1));
+        // The blocks of a loop that was not looked at closely are unknown.
+        let blocks = if body.reducible { body.blocks } else { (0..all.len() as u32).collect() };
+        for block in blocks {
+            let count = &mut all[block as usize];
+            *count = count.zip(factor).and_then(|(count, factor)| count.checked_mul(factor));
+        }
+    }
+    all
+}
+
+/// A place whose change around the loop is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Location {
+    Register(Register),
+    Cell(u32, Size),
+}
+
+/// "This holds now what `source` held at the head, plus `delta`", in the low half only unless `whole`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Relation {
+    source: Location,
+    delta: u64,
+    whole: bool,
+}
+
+/// Relations at one point. What is not listed is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Relations {
+    registers: [Option<Relation>; REGISTERS_MAX],
+    cells: Vec<(u32, Size, Relation)>,
+}
+
+impl Relations {
+    fn of(contract: &Contract) -> Relations {
+        let same = |source| Relation { source, delta: 0, whole: true };
+        let mut relations = Relations { registers: [None; REGISTERS_MAX], cells: Vec::new() };
+        for (register, _) in &contract.registers {
+            relations.registers[register.index()] = Some(same(Location::Register(*register)));
+        }
+        for cell in contract.cells.iter().filter(|cell| cell.size >= Size::B4) {
+            relations.cells.push((cell.offset, cell.size, same(Location::Cell(cell.offset, cell.size))));
+        }
+        relations
+    }
+
+    fn get(&self, location: Location) -> Option<Relation> {
+        match location {
+            Location::Register(register) => self.registers[register.index()],
+            Location::Cell(offset, size) => {
+                self.cells.iter().find(|(at, of, _)| (*at, *of) == (offset, size)).map(|(_, _, relation)| *relation)
+            }
+        }
+    }
+
+    fn kill(&mut self, range: ByteRange) {
+        self.cells.retain(|(offset, size, _)| !ByteRange::of(*offset, *size).overlaps(range));
+    }
+
+    /// Keeps what both know; true if something was lost.
+    fn meet(&mut self, other: &Relations) -> bool {
+        let before = (self.registers, self.cells.len());
+        for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
+            if mine != theirs {
+                *mine = None;
+            }
+        }
+        self.cells.retain(|(offset, size, relation)| other.get(Location::Cell(*offset, *size)) == Some(*relation));
+        before != (self.registers, self.cells.len())
+    }
+}
+
+struct Tracking<'a> {
+    graph: &'a Graph,
+    instructions: &'a [Instruction],
+    analysis: &'a Analysis,
+    body: &'a Body,
+}
+
+impl Tracking<'_> {
+    /// The largest number of back edges that one entry takes, if some value bounds it.
+    fn trips(&self, contract: &Contract, steps: &mut u64) -> Option<u64> {
+        let around = self.around(contract, steps)?;
+        let registers = contract.registers.iter().map(|(register, value)| (Location::Register(*register), value));
+        let cells = contract.cells.iter().map(|cell| (Location::Cell(cell.offset, cell.size), &cell.value));
+        registers.chain(cells).filter_map(|(location, value)| bound(location, value, &around)).min()
+    }
+
+    /// What holds at the end of each way around the loop.
+    fn around(&self, contract: &Contract, steps: &mut u64) -> Option<Vec<Relations>> {
+        let blocks = &self.body.blocks;
+        let place = |block: u32| blocks.binary_search(&block).ok();
+        let head = place(self.graph.block_of(self.body.head)? as u32)?;
+        let mut before: Vec<Option<Relations>> = vec![None; blocks.len()];
+        before[head] = Some(Relations::of(contract));
+        let mut ends: Vec<Option<Relations>> = vec![None; blocks.len()];
+        let mut pending = vec![false; blocks.len()];
+        pending[head] = true;
+        while let Some(index) = pending.iter().position(|pending| *pending) {
+            pending[index] = false;
+            let Some(mut relations) = before[index].clone() else { continue };
+            let block = &self.graph.blocks()[blocks[index] as usize];
+            *steps += u64::from(block.end - block.start) + 8;
+            if *steps > LOOP_STEPS_MAX {
+                return None;
+            }
+            (block.start..block.end).for_each(|at| self.step(&mut relations, at));
+            for next in block.successors.iter().filter_map(|next| place(*next)) {
+                if next == head {
+                    ends[index] = Some(relations.clone());
+                    continue;
+                }
+                let changed = match &mut before[next] {
+                    Some(known) => known.meet(&relations),
+                    none => {
+                        *none = Some(relations.clone());
+                        true
+                    }
+                };
+                pending[next] |= changed;
+            }
+        }
+        Some(ends.into_iter().flatten().collect())
+    }
+
+    fn access(&self, at: u32) -> Option<&Access> {
+        let found = self.analysis.accesses.binary_search_by_key(&at, |access| access.instruction).ok()?;
+        Some(&self.analysis.accesses[found])
+    }
+
+    fn step(&self, relations: &mut Relations, at: u32) {
+        let instruction = &self.instructions[at as usize];
+        let kept = match instruction {
+            Instruction::Alu { width, operation, destination, source } => {
+                let moved = match (operation, source) {
+                    (AluOperation::Move, Operand::Register(source)) => relations.registers[source.index()],
+                    (AluOperation::Add, Operand::Immediate(by)) => plus(relations.registers[destination.index()], i64::from(*by)),
+                    (AluOperation::Subtract, Operand::Immediate(by)) => {
+                        plus(relations.registers[destination.index()], -i64::from(*by))
+                    }
+                    _ => None,
+                };
+                moved.map(|relation| Relation { whole: relation.whole && *width == Width::W64, ..relation })
+            }
+            Instruction::Load { size, signed: false, .. } => match self.exact(at) {
+                Some(offset) => relations.get(Location::Cell(offset, *size)),
+                None => None,
+            },
+            _ => None,
+        };
+        let stored = match instruction {
+            Instruction::Store { size, source: Operand::Register(source), .. } if *size >= Size::B4 => {
+                let relation = relations.registers[source.index()];
+                relation.map(|relation| (*size, Relation { whole: relation.whole && *size == Size::B8, ..relation }))
+            }
+            _ => None,
+        };
+        let (_, lost) = registers(instruction);
+        for index in (0..REGISTERS_MAX).filter(|index| lost >> index & 1 == 1) {
+            relations.registers[index] = kept;
+        }
+        self.write(relations, at, instruction);
+        if let (Some((size, relation)), Some(offset)) = (stored, self.exact(at)) {
+            relations.cells.push((offset, size, relation));
+        }
+    }
+
+    /// Where an access begins, if that is always the same place.
+    fn exact(&self, at: u32) -> Option<u32> {
+        let access = self.access(at).filter(|access| access.exact)?;
+        access.touched.stack.or(access.touched.body).map(|range| range.start)
+    }
+
+    /// Forgets what an instruction may overwrite.
+    fn write(&self, relations: &mut Relations, at: u32, instruction: &Instruction) {
+        let mut kill =
+            |touched: &super::Touched| touched.stack.iter().chain(&touched.body).for_each(|range| relations.kill(*range));
+        match instruction {
+            Instruction::Store { .. } | Instruction::Atomic { .. } => {
+                self.access(at).iter().for_each(|access| kill(&access.touched))
+            }
+            Instruction::CallHelper { .. } => {
+                if let Ok(found) = self.analysis.calls.binary_search_by_key(&at, |call| call.instruction) {
+                    self.analysis.calls[found].memory.iter().for_each(|(_, touched)| kill(touched));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn plus(relation: Option<Relation>, by: i64) -> Option<Relation> {
+    relation.map(|relation| Relation { delta: relation.delta.wrapping_add(by as u64), ..relation })
+}
+
+/// How often a value can change as it does before it would leave its interval.
+fn bound(location: Location, value: &Value, around: &[Relations]) -> Option<u64> {
+    let relations: Vec<Relation> = around.iter().map(|end| end.get(location)).collect::<Option<_>>()?;
+    if relations.is_empty() || relations.iter().any(|relation| relation.source != location) {
+        return None;
+    }
+    let whole = relations.iter().all(|relation| relation.whole);
+    let deltas = || relations.iter().map(|relation| if whole { relation.delta as i64 } else { i64::from(relation.delta as i32) });
+    let (min, max) = (deltas().min()?, deltas().max()?);
+    if min <= 0 && max >= 0 {
+        return None;
+    }
+    let (least, most) = (min.unsigned_abs().min(max.unsigned_abs()), min.unsigned_abs().max(max.unsigned_abs()));
+    // From inside the interval a step lands inside again without wrapping only if it cannot jump over all that lies outside.
+    let rounds = |span: u64, modulus: u128| (u128::from(span) + u128::from(most) < modulus).then(|| span / least);
+    let of_whole = |scalar: &Scalar| {
+        let unsigned = rounds(scalar.unsigned_max - scalar.unsigned_min, 1 << 64);
+        let signed = rounds(scalar.signed_max.abs_diff(scalar.signed_min), 1 << 64);
+        unsigned.into_iter().chain(signed).min()
+    };
+    match value {
+        Value::Scalar(scalar) if whole => of_whole(scalar),
+        Value::Scalar(scalar) => {
+            let unsigned = rounds((scalar.low_unsigned_max - scalar.low_unsigned_min).into(), 1 << 32);
+            let signed = rounds(scalar.low_signed_max.abs_diff(scalar.low_signed_min).into(), 1 << 32);
+            unsigned.into_iter().chain(signed).min()
+        }
+        Value::Pointer(pointer) if whole && !pointer.null && pointer.regions == 0 => {
+            match (&pointer.stack, &pointer.body, &pointer.read_only) {
+                (Some(offset), None, None) | (None, Some(offset), None) | (None, None, Some(offset)) => of_whole(offset),
+                _ => None,
+            }
+        }
+        Value::Pointer(_) => None,
+    }
+}

@@ -1,0 +1,52 @@
+//! What is known of values, in words, for findings.
+
+use super::state::Kind;
+use super::value::Scalar;
+use crate::abi::STACK_BYTES;
+use std::fmt;
+
+impl fmt::Display for Scalar {
+    /// "8", "8 to 56 in steps of 8", "any number".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(constant) = self.as_constant() {
+            return write!(f, "{}", constant as i64);
+        }
+        if self.signed_min == i64::MIN && self.signed_max == i64::MAX {
+            f.write_str("any number")?;
+            if (self.low_unsigned_min, self.low_unsigned_max) != (0, u32::MAX) {
+                write!(f, " with a low half of {} to {}", self.low_unsigned_min, self.low_unsigned_max)?;
+            }
+        } else if self.unsigned_max <= i64::MAX as u64 {
+            match self.unsigned_max {
+                0xffff_ffff if self.unsigned_min == 0 => f.write_str("any 32-bit number")?,
+                max if max == i64::MAX as u64 => write!(f, "{} or more", self.unsigned_min)?,
+                max => write!(f, "{} to {max}", self.unsigned_min)?,
+            }
+        } else {
+            match (self.signed_min, self.signed_max) {
+                (i64::MIN, max) => write!(f, "{max} or less")?,
+                (min, i64::MAX) => write!(f, "{min} or more")?,
+                (min, max) => write!(f, "{min} to {max}")?,
+            }
+        }
+        if self.stride > 1 { write!(f, " in steps of {}", self.stride) } else { Ok(()) }
+    }
+}
+
+/// Where an address with these offsets points.
+pub(super) fn place(kind: Kind, offset: &Scalar) -> String {
+    match kind {
+        Kind::Stack => format!("{offset} bytes from the end of the stack"),
+        Kind::Body => format!("{offset} bytes from the start of the message"),
+        Kind::ReadOnly => format!("{offset} bytes from the start of the read-only data"),
+    }
+}
+
+/// How large the memory is.
+pub(super) fn extent(kind: Kind, bytes: u64) -> String {
+    match kind {
+        Kind::Stack => format!("the stack is the {STACK_BYTES} bytes before its end"),
+        Kind::Body => format!("the message has {bytes} bytes"),
+        Kind::ReadOnly => format!("the read-only data has {bytes} bytes"),
+    }
+}
