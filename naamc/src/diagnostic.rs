@@ -117,24 +117,6 @@ codes! {
         "The contracts that came with the code are not what the code keeps. The bundle was changed after it was built, or was made by a different verifier: build it anew.";
     CONTRACT_MALFORMED = 227, "a contract that makes no sense",
         "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
-<<<<<<< HEAD
-    BUNDLE_FOREIGN = 401, "not a bundle",
-        "The file is no NAAM bundle: bundles begin with the four bytes \"NAAM\". Build one with `naamc build HANDLERS.c -o HANDLERS.naam`.";
-    BUNDLE_VERSION = 402, "a bundle of another format version",
-        "The bundle was written by another version of naamc. Format version 0 is without promise: build the bundle again from its sources or its ELF.";
-    BUNDLE_CHANGED = 403, "a bundle that was changed",
-        "The file's checksum, or the hash that is its name, does not match its bytes: it was damaged or changed after it was built. Fetch or build it again.";
-    BUNDLE_MALFORMED = 404, "a malformed bundle",
-        "A part of the file is not what this version of naamc writes: a length, an index, a name, a limit, or the encoding itself. No naamc wrote this file.";
-    BUNDLE_MANIFEST = 405, "a manifest that does not follow from the code",
-        "What the bundle says its handler may touch is not what this program proves of the handler's code and contracts. No naamc wrote this bundle.";
-    BUNDLE_CONSTANT = 406, "a constant that cannot be set",
-        "`--set NAME=VALUE` changes `const volatile` variables at file scope and nothing else. A constant without `volatile` is folded into the code by the compiler and cannot be changed afterwards.";
-    MESSAGE_JSON = 520, "JSON that does not fit the message",
-        "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
-    TYPES_MALFORMED = 521, "a type table that makes no sense",
-        "The bundle's table of C types refers to types that are not there, or has sizes that do not fit. The bundle was changed after it was built: build it anew.";
-=======
     MESSAGE_TOO_LONG = 228, "the message struct is too large",
         "A message under way carries its header and the whole message struct in 8 KiB. Make the struct smaller, or read and write large values in several messages.";
     MESSAGE_BOUNDS = 301, "outside the message",
@@ -169,7 +151,22 @@ codes! {
         "An address can be compared with null, for equality with another address, and for order with another address into the same object. Anything else depends on where objects lie.";
     SLOT_MIXED = 316, "stack bytes that are not the same kind of value on every path",
         "These stack bytes hold an address, or a part of one, on some path, and on another path something else; or they are read in pieces. Keep addresses and numbers in different variables.";
->>>>>>> 1650ae6 (Verify handlers: inference, check, pruning, manifest)
+    BUNDLE_FOREIGN = 401, "not a bundle",
+        "The file is no NAAM bundle: bundles begin with the four bytes \"NAAM\". Build one with `naamc build HANDLERS.c -o HANDLERS.naam`.";
+    BUNDLE_VERSION = 402, "a bundle of another format version",
+        "The bundle was written by another version of naamc. Format version 0 is without promise: build the bundle again from its sources or its ELF.";
+    BUNDLE_CHANGED = 403, "a bundle that was changed",
+        "The file's checksum, or the hash that is its name, does not match its bytes: it was damaged or changed after it was built. Fetch or build it again.";
+    BUNDLE_MALFORMED = 404, "a malformed bundle",
+        "A part of the file is not what this version of naamc writes: a length, an index, a name, a limit, or the encoding itself. No naamc wrote this file.";
+    BUNDLE_MANIFEST = 405, "a manifest that does not follow from the code",
+        "What the bundle says its handler may touch is not what this program proves of the handler's code and contracts. No naamc wrote this bundle.";
+    BUNDLE_CONSTANT = 406, "a constant that cannot be set",
+        "`--set NAME=VALUE` changes `const volatile` variables at file scope and nothing else. A constant without `volatile` is folded into the code by the compiler and cannot be changed afterwards.";
+    MESSAGE_JSON = 520, "JSON that does not fit the message",
+        "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
+    TYPES_MALFORMED = 521, "a type table that makes no sense",
+        "The bundle's table of C types refers to types that are not there, or has sizes that do not fit. The bundle was changed after it was built: build it anew.";
 }
 
 /// Where a finding lies.
