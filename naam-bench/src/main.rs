@@ -1,2 +1,6 @@
-//! Placeholder.
+//! Drives workloads against NAAM and reports what they cost.
+mod args;
+mod measurement;
+mod report;
+mod workload;
 fn main() {}

@@ -1,0 +1,177 @@
+//! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
+
+use super::{Report, Run};
+use crate::workload::distribution::Distribution;
+use std::fmt::Write;
+
+/// Columns of a row's label.
+const LABEL_COLUMNS: usize = 26;
+/// Columns of a figure.
+const FIGURE_COLUMNS: usize = 14;
+
+/// The whole report, with a newline at its end.
+pub fn render(report: &Report) -> String {
+    let mut out = head(report);
+    let runs: Vec<&Run> =
+        std::iter::once(&report.run).chain(report.comparison.iter().map(|comparison| &comparison.native)).collect();
+    out.push('\n');
+    let mut row = |label: &str, unit: &str, figure: &dyn Fn(&Run) -> String| {
+        let mut line = format!("  {label:<LABEL_COLUMNS$}");
+        for run in &runs {
+            let _ = write!(line, "{:>FIGURE_COLUMNS$}", figure(run));
+        }
+        let _ = writeln!(out, "{}", format!("{line}  {unit}").trim_end());
+    };
+    row("", "", &|run| run.engine.name().to_owned());
+    row("throughput", "requests/s", &|run| grouped(run.throughput_ops_per_second.round() as u64));
+    row("latency p50", "us", &|run| decimal(run.latency_us_p50));
+    row("        p90", "us", &|run| decimal(run.latency_us_p90));
+    row("        p99", "us", &|run| decimal(run.latency_us_p99));
+    row("        p99.9", "us", &|run| decimal(run.latency_us_p99_9));
+    row("        p99.99", "us", &|run| decimal(run.latency_us_p99_99));
+    row("        max", "us", &|run| decimal(run.latency_us_max));
+    row("UDMA operations", "per request", &|run| format!("{:.2}", run.udma_operations_per_request));
+    row("suspensions", "per request", &|run| format!("{:.2}", run.suspensions_per_request));
+    row("executors busy", "% of the time", &|run| {
+        let busy = &run.executor_utilisation_percent;
+        if busy.is_empty() { "unknown".to_owned() } else { format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64) }
+    });
+    row("requests", "", &|run| grouped(run.requests));
+    for name in result_names(&runs) {
+        row(&format!("  {}", name.replace('_', " ")), "", &|run| grouped(run.results.get(name).copied().unwrap_or(0)));
+    }
+    for error in error_names(&runs) {
+        row(&format!("  {error}"), "", &|run| grouped(run.errors.get(error).copied().unwrap_or(0)));
+    }
+    if runs.iter().any(|run| run.busy > 0) {
+        row("  busy, sent again", "", &|run| grouped(run.busy));
+    }
+    row("values checked", "", &|run| grouped(run.values_checked));
+    row("  wrong", "", &|run| grouped(run.values_wrong));
+    out.push_str(&foot(report, &runs));
+    out
+}
+
+fn head(report: &Report) -> String {
+    let parameters = &report.parameters;
+    let distribution = match parameters.distribution {
+        Distribution::ScrambledZipfian => "scrambled Zipfian",
+        Distribution::Zipfian => "true Zipfian",
+        Distribution::Uniform => "uniform",
+        Distribution::Latest => "latest",
+    };
+    let places: Vec<String> =
+        parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
+    format!(
+        "YCSB-{:?} mix: {}; {distribution}; {} of {}-byte keys, {}-byte values; seed {}\n\
+         {}; {}, window {}; {}; {} of {}\n",
+        parameters.workload,
+        parameters.mix.in_words(),
+        counted(parameters.records, "record"),
+        parameters.key_bytes,
+        parameters.value_bytes,
+        parameters.seed,
+        places.join(" and "),
+        counted(parameters.clients, "client"),
+        parameters.window_requests,
+        parameters.transport.replace('_', " "),
+        counted(report.machine.cores, "core"),
+        report.machine.cpu_model,
+    )
+}
+
+fn foot(report: &Report, runs: &[&Run]) -> String {
+    let mut out = String::from("\n");
+    if let Some(comparison) = &report.comparison {
+        let _ = writeln!(
+            out,
+            "ratio to native {:.2} (median of {}, {:.2} to {:.2})",
+            comparison.ratio_to_native,
+            counted(comparison.ratio_to_native_turns.len() as u64, "turn"),
+            comparison.ratio_to_native_min,
+            comparison.ratio_to_native_max
+        );
+    }
+    let seconds: Vec<String> = runs.iter().map(|run| format!("{:.1} s of {}", run.seconds, run.engine.name())).collect();
+    let load = &report.load;
+    let _ =
+        writeln!(out, "measured {}; loaded {} in {:.1} s", seconds.join(" and "), counted(load.records, "record"), load.seconds);
+    for example in runs.iter().flat_map(|run| &run.wrong_examples) {
+        let _ = writeln!(out, "wrong value: {example}");
+    }
+    if !report.stands() {
+        out.push_str("This run failed: a request ended in something other than ok, or a value was wrong.\n");
+    }
+    out
+}
+
+fn result_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = runs.iter().flat_map(|run| run.results.keys().copied()).collect();
+    names.sort_by_key(|name| (*name != "ok", *name));
+    names.dedup();
+    names
+}
+
+fn error_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = runs.iter().flat_map(|run| run.errors.keys().map(String::as_str)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn decimal(value: f64) -> String {
+    if value >= 1000.0 { grouped(value.round() as u64) } else { format!("{value:.1}") }
+}
+
+/// `1 client`, `2 clients`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_golden, sample};
+    use super::*;
+
+    /// What people screenshot: alone, compared, and failed.
+    #[test]
+    fn texts_are_the_golden_ones() {
+        assert_golden("ycsb.txt", &render(&sample(false)));
+        assert_golden("ycsb-compared.txt", &render(&sample(true)));
+        let mut failed = sample(false);
+        failed.run.results.insert("not_found", 12);
+        failed.run.errors.insert("uncertain".to_owned(), 3);
+        failed.run.busy = 4567;
+        failed.run.values_wrong = 1;
+        failed.run.wrong_examples.push("record 17: version 3 where 5 or 6 was right".to_owned());
+        assert_golden("ycsb-failed.txt", &render(&failed));
+    }
+
+    /// Lines fit a terminal, and no line ends in blanks.
+    #[test]
+    fn lines_fit() {
+        for line in render(&sample(true)).lines() {
+            assert!(line.len() <= 132 && line == line.trim_end(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let grouped: Vec<String> = [0, 7, 999, 1000, 32_061_725].into_iter().map(grouped).collect();
+        assert_eq!(grouped, ["0", "7", "999", "1,000", "32,061,725"]);
+        assert_eq!([counted(1, "client"), counted(2, "client")], ["1 client", "2 clients"]);
+    }
+}

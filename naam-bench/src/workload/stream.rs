@@ -1,0 +1,137 @@
+//! Request streams: drawn before the clock starts, four bytes a request, read in a circle during the run.
+
+use super::distribution::{Distribution, Generator};
+use super::mix::{Mix, Operation};
+use fastrand::Rng;
+
+/// Records that a request can name.
+pub const RECORDS_MAX: u64 = 1 << KEY_BITS;
+const KEY_BITS: u32 = 30;
+
+/// Requests of one stream at least: a short circle would repeat its luck.
+const REQUESTS_MIN: u64 = 1 << 20;
+/// Requests of one stream at most: 128 MiB.
+const REQUESTS_MAX: u64 = 1 << 25;
+/// Requests drawn for each record, so that a circle reaches the cold records as well.
+const REQUESTS_PER_RECORD: u64 = 8;
+
+/// One request before it has a key: the operation and a number below the records, which is the key number or, for
+/// [`Distribution::Latest`], the distance from the newest record. An insert's number says nothing: it gets the next free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draft(u32);
+
+impl Draft {
+    fn new(operation: Operation, number: u64) -> Draft {
+        Draft((operation as u32) << KEY_BITS | number as u32)
+    }
+
+    /// What it does.
+    pub fn operation(self) -> Operation {
+        Operation::ALL[(self.0 >> KEY_BITS) as usize]
+    }
+
+    /// Key number or distance.
+    pub fn number(self) -> u64 {
+        u64::from(self.0) & (RECORDS_MAX - 1)
+    }
+}
+
+/// Requests of one client, in a circle.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    drafts: Vec<Draft>,
+    next: usize,
+}
+
+impl Stream {
+    /// Draws the stream of client `client` out of `clients`.
+    pub fn draw(mix: &Mix, distribution: Distribution, records: u64, clients: usize, client: usize, seed: u64) -> Stream {
+        let requests = (records * REQUESTS_PER_RECORD).clamp(REQUESTS_MIN, REQUESTS_MAX).div_ceil(clients as u64);
+        let generator = Generator::new(distribution, records);
+        let mut random = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(client as u64));
+        let draft = |random: &mut Rng| Draft::new(mix.draw(random), generator.draw(random));
+        Stream { drafts: (0..requests).map(|_| draft(&mut random)).collect(), next: 0 }
+    }
+
+    /// The next request.
+    pub fn next(&mut self) -> Draft {
+        let draft = self.drafts[self.next];
+        self.next += 1;
+        if self.next == self.drafts.len() {
+            self.next = 0;
+        }
+        draft
+    }
+
+    /// Begins the circle again.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Requests before the circle repeats.
+    pub fn len(&self) -> usize {
+        self.drafts.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::mix::Workload;
+
+    fn stream(workload: Workload, records: u64, client: usize) -> Stream {
+        Stream::draw(&workload.mix().unwrap(), workload.distribution(), records, 2, client, 42)
+    }
+
+    /// A draft gives back what it was made of, up to the largest number.
+    #[test]
+    fn drafts_hold_operation_and_number() {
+        for operation in Operation::ALL {
+            for number in [0, 1, 12345, RECORDS_MAX - 1] {
+                let draft = Draft::new(operation, number);
+                assert_eq!((draft.operation(), draft.number()), (operation, number));
+            }
+        }
+    }
+
+    /// Composition of a drawn stream, for every mix: shares within 0.5 % and numbers below the records.
+    #[test]
+    fn streams_have_the_mix_and_stay_in_range() {
+        for workload in [Workload::A, Workload::B, Workload::C, Workload::D, Workload::F] {
+            let stream = stream(workload, 1000, 0);
+            assert_eq!(stream.len() as u64, REQUESTS_MIN / 2);
+            let mut counts = [0u64; 4];
+            for draft in &stream.drafts {
+                assert!(draft.number() < 1000);
+                counts[draft.operation() as usize] += 1;
+            }
+            let mix = workload.mix().unwrap();
+            let shares = [mix.read_percent, mix.update_percent, mix.insert_percent, mix.read_modify_write_percent];
+            for (count, percent) in counts.into_iter().zip(shares) {
+                let seen_percent = count as f64 * 100.0 / stream.len() as f64;
+                assert!((seen_percent - f64::from(percent)).abs() < 0.5, "{workload:?}: {seen_percent} for {percent}");
+            }
+        }
+    }
+
+    /// Streams repeat after their length, begin again when rewound, are the same for the same seed, and differ between clients.
+    #[test]
+    fn streams_repeat_and_differ_by_client() {
+        let mut first = stream(Workload::A, 1000, 0);
+        let circle: Vec<Draft> = (0..first.len()).map(|_| first.next()).collect();
+        assert_eq!(circle, first.drafts);
+        assert_eq!(first.next(), circle[0]);
+        first.rewind();
+        assert_eq!(first.next(), circle[0]);
+        assert_eq!(stream(Workload::A, 1000, 0).drafts, circle);
+        assert_ne!(stream(Workload::A, 1000, 1).drafts, circle);
+    }
+
+    /// Length follows the records, between its limits.
+    #[test]
+    fn streams_are_long_enough_for_the_records() {
+        let length = |records| Stream::draw(&Workload::C.mix().unwrap(), Distribution::Uniform, records, 1, 0, 1).len() as u64;
+        assert_eq!(length(10), REQUESTS_MIN);
+        assert_eq!(length(300_000), 2_400_000);
+    }
+}
