@@ -1,6 +1,8 @@
 //! Drives workloads against NAAM and reports what they cost.
 mod args;
 mod measurement;
+mod mica;
+mod native;
 mod report;
 mod workload;
 fn main() {}

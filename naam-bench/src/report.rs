@@ -352,8 +352,8 @@ pub mod tests {
         assert!(sample(true).stands());
         let spoil: [fn(&mut Run); 3] = [
             |run| run.values_wrong = 1,
-            |run| drop(run.errors.insert("uncertain".to_owned(), 1)),
-            |run| drop(run.results.insert("not_found", 1)),
+            |run| run.errors = BTreeMap::from([("uncertain".to_owned(), 1)]),
+            |run| run.results = BTreeMap::from([("not_found", 1)]),
         ];
         for spoil in spoil {
             let (mut first, mut second) = (sample(true), sample(true));

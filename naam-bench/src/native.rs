@@ -1,0 +1,111 @@
+//! The yardstick: the handlers of `handlers/mica` again, in native Rust, at the same message boundary.
+//!
+//! These programs run where handlers run, on the same activations, through the same turns: each makes the region accesses that
+//! its handler makes, in the same order and of the same size, suspends where the handler would, and leaves the same bytes in the regions. So the ratio
+//! of two throughputs is what verified, portable code costs over code that was compiled for this machine and trusted. Both kinds can work
+//! on one table at the same time. Like the default deployment of the handlers they are a store, not a cache.
+//!
+//! [`machine`] has the UDMA calls and what survives a suspension, [`find`] the search that all handlers begin with, [`write`] those that write.
+
+mod find;
+mod machine;
+mod write;
+
+use crate::mica;
+use machine::{Machine, Step};
+use naamc::activation::{Activation, POINT_START};
+use naamc::interpreter::Outcome;
+use runtime::engine::{Program, Turn};
+
+/// The handlers of the yardstick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Native {
+    /// The record under a key.
+    Get,
+    /// Puts a record.
+    Put,
+    /// Puts a record unless there is one.
+    Insert,
+    /// Adds to a field of a record.
+    ReadModifyWrite,
+}
+
+impl Native {
+    /// All of them, with the handlers' names.
+    pub const ALL: [(&'static str, Native); 4] =
+        [("get", Native::Get), ("put", Native::Put), ("insert", Native::Insert), ("read_modify_write", Native::ReadModifyWrite)];
+}
+
+impl Program for Native {
+    fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
+        let starts = activation.point == POINT_START;
+        let mut machine = Machine::new(activation, turn);
+        if starts {
+            if let Err(result) = machine.begin(*self) {
+                return finished(result);
+            }
+        } else {
+            machine.restore();
+        }
+        let ended = match self {
+            Native::Get => machine.get(),
+            _ => machine.write(*self),
+        };
+        match ended {
+            Ok(result) => finished(result),
+            Err(outcome) => outcome,
+        }
+    }
+}
+
+fn finished(result: i32) -> Outcome {
+    Outcome::Finished(result as u32 as u64)
+}
+
+impl Machine<'_, '_> {
+    /// What every handler does first: no reply yet, lengths checked, key taken, bucket found. The error is the result.
+    fn begin(&mut self, native: Native) -> Result<(), i32> {
+        self.activation.reply_bytes = 0;
+        let header = self.body_word(0);
+        let (key_bytes, length) = (header as u8, (header >> 16) as u16);
+        let (key_start, valid) = match native {
+            Native::Get => (mica::ITEM_HEADER_BYTES, true),
+            Native::Put | Native::Insert => (mica::ITEM_HEADER_BYTES, usize::from(length) <= mica::VALUE_BYTES_MAX),
+            Native::ReadModifyWrite => (mica::ADD_HEADER_BYTES, length.is_multiple_of(8)),
+        };
+        if !valid || !self.take_key(usize::from(key_bytes), key_start) {
+            return Err(mica::INVALID);
+        }
+        if matches!(native, Native::Put | Native::Insert) {
+            self.zero_key_padding();
+            self.state.words = (1 + self.state.key_words() + u64::from(length).div_ceil(8)) as u32;
+        }
+        self.state.step = Step::Bucket;
+        Ok(())
+    }
+
+    /// The rest of `get`.
+    fn get(&mut self) -> Result<i32, Outcome> {
+        loop {
+            if self.state.step != Step::Check && self.state.step != Step::CheckAbsent {
+                let found = self.find(machine::BODY, find::Part::Whole)?;
+                self.state.step = if found { Step::Check } else { Step::CheckAbsent };
+            }
+            let found = self.state.step == Step::Check;
+            if !self.unchanged()? {
+                self.state.step = Step::Bucket;
+                continue;
+            }
+            if !found {
+                return Ok(mica::ABSENT);
+            }
+            let value_bytes = self.body_word(0) >> 16 & 0xffff;
+            let reply_bytes = mica::ITEM_HEADER_BYTES as u64 + self.state.key_words() * 8 + value_bytes;
+            self.activation.reply_bytes = reply_bytes.min(mica::ITEM_BYTES_MAX as u64) as u32;
+            return Ok(mica::OK);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
