@@ -1,5 +1,6 @@
 //! Drives workloads against NAAM and reports what they cost.
 mod args;
+mod load;
 mod measurement;
 mod mica;
 mod native;

@@ -95,6 +95,18 @@ impl Measurement {
         }
     }
 
+    /// What must not have happened at any time: all that counts of an interval which is not measured.
+    pub fn only_wrong(mut self) -> Measurement {
+        self.results.remove(&crate::mica::OK);
+        Measurement {
+            results: self.results,
+            errors: self.errors,
+            values_wrong: self.values_wrong,
+            wrong_examples: self.wrong_examples,
+            ..Measurement::default()
+        }
+    }
+
     /// Adds what another client counted during the same time.
     pub fn add_client(&mut self, other: Measurement) {
         let elapsed = self.elapsed.max(other.elapsed);

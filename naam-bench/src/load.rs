@@ -1,0 +1,464 @@
+//! The load generator: one client in a closed loop, which keeps its window full and checks every answer.
+//!
+//! It works batch by batch: take all answers, read the clock once, send as many requests as there is room for. Nothing is allocated
+//! for a request. How requests travel is behind [`Connection`]; what a report makes of the counts is elsewhere.
+
+use crate::measurement::Measurement;
+use crate::mica;
+use crate::workload::distribution::Distribution;
+use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN, fnv, write_key};
+use crate::workload::mix::Operation;
+use crate::workload::stream::Stream;
+use crate::workload::values::{Stamp, VALUE_BYTES_MIN, VERSION_STEP};
+use crate::workload::versions::Versions;
+use runtime::clock::Clock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bytes of the largest request.
+const REQUEST_BYTES_MAX: usize = mica::ITEM_BYTES_MAX;
+/// Handler results that are counted one by one; whatever lies above shares the last place.
+const RESULTS_COUNTED: usize = 8;
+
+/// The handlers that requests go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Handler {
+    /// `get`
+    Get,
+    /// `put`
+    Put,
+    /// `insert`
+    Insert,
+    /// `read_modify_write`
+    ReadModifyWrite,
+}
+
+impl Handler {
+    /// Their names in the bundle, by their numbers.
+    pub const NAMES: [&'static str; 4] = ["get", "put", "insert", "read_modify_write"];
+}
+
+/// Why a request ended without a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It was not accepted and can be sent again.
+    Busy,
+    /// It ended in this error.
+    Ended(String),
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer<'a> {
+    /// The handler's result.
+    pub outcome: Result<i32, Fault>,
+    /// The reply.
+    pub body: &'a [u8],
+    /// How often the message was suspended.
+    pub suspensions: u32,
+    /// UDMA operations that it made.
+    pub udma_operations: u32,
+}
+
+/// A client's session with a cluster.
+pub trait Connection {
+    /// Sends a request whose answer will carry `tag`. False if there is no room for it now.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    fn submit(&mut self, handler: Handler, flow_hash: u64, tag: u32, body: &[u8]) -> Result<bool, String>;
+
+    /// Makes what was submitted visible to the server.
+    fn flush(&mut self);
+
+    /// Hands over all answers that have arrived, and returns their number.
+    ///
+    /// # Errors
+    /// If the session has ended.
+    fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String>;
+
+    /// Waits for an answer, or for a short time. Called when there was nothing to do.
+    fn wait(&mut self);
+}
+
+/// What all clients of a run share.
+pub struct Shared {
+    /// What may be read.
+    pub versions: Versions,
+    /// How values are made.
+    pub stamp: Stamp,
+    /// Bytes of a key.
+    pub key_bytes: usize,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// Where the run stands.
+    pub phase: AtomicU8,
+    /// Requests answered so far, for progress.
+    pub answered: AtomicU64,
+}
+
+/// Where a run stands, as its clients see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Requests are answered and checked, but not counted.
+    WarmUp,
+    /// They count.
+    Measure,
+    /// No more are sent.
+    Stop,
+}
+
+impl Shared {
+    /// Lets all clients go on to this phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measure,
+            _ => Phase::Stop,
+        }
+    }
+}
+
+/// Where a client's requests come from.
+pub enum Source<'a> {
+    /// Inserts the records up to this number. Ends by itself.
+    Load(u64),
+    /// A drawn stream. Ends with [`Phase::Stop`], or when there is no number left to insert.
+    Stream(&'a mut Stream, Distribution),
+    /// Reads every `step`th record once, from the first number on, when nobody writes any more. Ends by itself.
+    Sweep {
+        /// The next record.
+        next: u64,
+        /// How many clients share the sweep.
+        step: u64,
+    },
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    operation: Operation,
+    number: u64,
+    /// The oldest version that a read may return, or the version that a write carries.
+    version: u32,
+    sent_ns: u64,
+}
+
+/// One client.
+pub struct Client<'a, C: Connection, T: Clock> {
+    connection: &'a mut C,
+    shared: &'a Shared,
+    clock: &'a T,
+    pending: Vec<Pending>,
+    free: Vec<u32>,
+    /// Requests to be sent again.
+    again: Vec<u32>,
+    counts: Counts,
+    request: [u8; REQUEST_BYTES_MAX],
+}
+
+/// What is counted between two readings of the clock.
+#[derive(Default)]
+struct Counts {
+    measured: Measurement,
+    results: [u64; RESULTS_COUNTED],
+    /// Latencies that are still to be recorded: when requests were sent, and how many at that time.
+    sent: Vec<(u64, u64)>,
+}
+
+impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
+    /// A client that keeps `window` requests under way.
+    pub fn new(connection: &'a mut C, shared: &'a Shared, clock: &'a T, window: usize) -> Client<'a, C, T> {
+        let nothing = Pending { operation: Operation::Read, number: 0, version: 0, sent_ns: 0 };
+        Client {
+            connection,
+            shared,
+            clock,
+            pending: vec![nothing; window],
+            free: (0..window as u32).rev().collect(),
+            again: Vec::with_capacity(window),
+            counts: Counts { sent: Vec::with_capacity(window), ..Counts::default() },
+            request: [0; REQUEST_BYTES_MAX],
+        }
+    }
+
+    /// Sends everything that the source has and waits for every answer; returns what was counted.
+    ///
+    /// # Errors
+    /// If the session ends.
+    pub fn run(mut self, mut source: Source<'_>) -> Result<Measurement, String> {
+        let timed = matches!(source, Source::Stream(..));
+        let mut phase = if timed { Phase::WarmUp } else { Phase::Measure };
+        let (mut now_ns, mut exhausted, mut finished) = (self.clock.now_ns(), false, None);
+        let mut from_ns = now_ns;
+        loop {
+            if timed && phase != Phase::Stop {
+                let current = if exhausted { Phase::Stop } else { self.shared.phase() };
+                if phase == Phase::WarmUp && current != Phase::WarmUp {
+                    self.counts.measured = self.counts.close(0).only_wrong();
+                    from_ns = now_ns;
+                }
+                if current == Phase::Stop {
+                    finished = Some(self.counts.close(now_ns - from_ns));
+                }
+                phase = current;
+            }
+            let sending = phase != Phase::Stop && !exhausted;
+            let sent;
+            if sending {
+                (sent, exhausted) = self.fill(&mut source, now_ns)?;
+            } else {
+                sent = self.send_again()?;
+                if self.free.len() == self.pending.len() {
+                    return Ok(match finished {
+                        None => self.counts.close(now_ns - from_ns),
+                        Some(mut measured) => {
+                            measured.add_client(self.counts.close(0).only_wrong());
+                            measured
+                        }
+                    });
+                }
+            }
+            let answered = self.poll()?;
+            now_ns = self.clock.now_ns();
+            self.counts.record(now_ns);
+            if answered == 0 && sent == 0 {
+                self.connection.wait();
+            } else {
+                self.shared.answered.fetch_add(answered as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Sends requests until the window is full, the connection has no room, or the source is exhausted (then the second is true).
+    fn fill(&mut self, source: &mut Source<'_>, now_ns: u64) -> Result<(usize, bool), String> {
+        let mut sent = self.send_again()?;
+        let mut exhausted = false;
+        while self.again.is_empty()
+            && let Some(tag) = self.free.last().copied()
+        {
+            let Some(pending) = self.next(source, now_ns) else {
+                exhausted = true;
+                break;
+            };
+            self.free.pop();
+            self.pending[tag as usize] = pending;
+            if self.send(tag)? {
+                sent += 1;
+            } else {
+                self.again.push(tag);
+            }
+        }
+        if sent > 0 {
+            self.connection.flush();
+        }
+        Ok((sent, exhausted))
+    }
+
+    /// Sends what was refused for lack of room, as far as there is room now.
+    fn send_again(&mut self) -> Result<usize, String> {
+        let mut sent = 0;
+        while let Some(tag) = self.again.last().copied() {
+            if !self.send(tag)? {
+                break;
+            }
+            self.again.pop();
+            sent += 1;
+        }
+        if sent > 0 {
+            self.connection.flush();
+        }
+        Ok(sent)
+    }
+
+    /// The next request of the source. What a read must return, and the version of a write, are settled here.
+    fn next(&self, source: &mut Source<'_>, sent_ns: u64) -> Option<Pending> {
+        let versions = &self.shared.versions;
+        let (operation, number) = match source {
+            Source::Load(records) => (Operation::Insert, versions.take_number().filter(|number| number < records)?),
+            Source::Sweep { next, step } => {
+                let number = *next;
+                *next += *step;
+                if number >= versions.acknowledged() {
+                    return None;
+                }
+                // Nobody writes: where versions are counted, the newest is the only right one.
+                let version = if self.shared.stamp == Stamp::Counted { versions.newest(number) } else { versions.floor(number) };
+                return Some(Pending { operation: Operation::Read, number, version, sent_ns });
+            }
+            Source::Stream(stream, distribution) => {
+                let draft = stream.next();
+                let number = match (draft.operation(), distribution) {
+                    (Operation::Insert, _) => versions.take_number()?,
+                    (_, Distribution::Latest) => {
+                        let newest = versions.acknowledged().saturating_sub(1);
+                        newest - draft.number().min(newest)
+                    }
+                    _ => draft.number(),
+                };
+                (draft.operation(), number)
+            }
+        };
+        let version = if operation == Operation::Read { versions.floor(number) } else { versions.begin_write(number) };
+        Some(Pending { operation, number, version, sent_ns })
+    }
+
+    /// Writes the request and gives it to the connection.
+    #[inline]
+    fn send(&mut self, tag: u32) -> Result<bool, String> {
+        let Pending { operation, number, version, .. } = self.pending[tag as usize];
+        let (key_bytes, value_bytes) = (self.shared.key_bytes, self.shared.value_bytes);
+        let request = &mut self.request;
+        let value_start = mica::value_offset(key_bytes);
+        let (handler, length) = match operation {
+            Operation::Read => {
+                mica::write_item_header(request, key_bytes, 0);
+                (Handler::Get, mica::ITEM_HEADER_BYTES + key_bytes)
+            }
+            Operation::Update | Operation::Insert => {
+                mica::write_item_header(request, key_bytes, value_bytes);
+                self.shared.stamp.fill(number, version, &mut request[value_start..value_start + value_bytes]);
+                let handler = if operation == Operation::Update { Handler::Put } else { Handler::Insert };
+                (handler, value_start + value_bytes)
+            }
+            Operation::ReadModifyWrite => {
+                mica::write_add_header(request, key_bytes, 0, VERSION_STEP);
+                (Handler::ReadModifyWrite, mica::ADD_HEADER_BYTES + key_bytes)
+            }
+        };
+        let key_start = if operation == Operation::ReadModifyWrite { mica::ADD_HEADER_BYTES } else { mica::ITEM_HEADER_BYTES };
+        write_key(number, &mut request[key_start..key_start + key_bytes]);
+        let hash = request[key_start..].first_chunk::<KEY_BYTES_MIN>().map_or(0, |key| u64::from_le_bytes(*key));
+        self.connection.submit(handler, hash, tag, &request[..length])
+    }
+
+    /// Takes all answers and checks them.
+    fn poll(&mut self) -> Result<usize, String> {
+        let Client { connection, shared, pending, free, again, counts, .. } = self;
+        connection.poll(&mut |tag, answer| {
+            let Some(request) = pending.get(tag as usize).copied() else {
+                counts.measured.errors.insert(format!("an answer to request {tag}, which was never sent"), 1);
+                return;
+            };
+            match answer.outcome {
+                Ok(result) => {
+                    counts.answered(&request, &answer, result);
+                    check(shared, &mut counts.measured, &request, result, answer.body);
+                }
+                Err(Fault::Busy) => {
+                    counts.measured.busy += 1;
+                    again.push(tag);
+                    return;
+                }
+                Err(Fault::Ended(error)) => {
+                    counts.sent(&request);
+                    *counts.measured.errors.entry(error).or_default() += 1;
+                }
+            }
+            match request.operation {
+                Operation::Read => {}
+                Operation::Insert => shared.versions.end_insert(request.number),
+                Operation::Update | Operation::ReadModifyWrite => shared.versions.end_write(request.number),
+            }
+            free.push(tag);
+        })
+    }
+}
+
+/// Checks a reply: whose value it is, each of its bytes, and its version.
+#[inline]
+fn check(shared: &Shared, measured: &mut Measurement, request: &Pending, result: i32, body: &[u8]) {
+    if result != mica::OK {
+        return;
+    }
+    let number = request.number;
+    let version = match request.operation {
+        Operation::Insert | Operation::Update => return,
+        Operation::Read => {
+            measured.values_checked += 1;
+            match mica::parse_item(body, shared.key_bytes) {
+                Some((key, value)) if is_key(number, key) => shared.stamp.check(number, shared.value_bytes, value),
+                _ => None,
+            }
+        }
+        Operation::ReadModifyWrite => {
+            measured.values_checked += 1;
+            mica::parse_add(body).filter(|word| *word as u32 == number as u32).map(|word| (word >> 32) as u32)
+        }
+    };
+    let newest = shared.versions.newest(number);
+    let floor = if request.operation == Operation::Read { request.version } else { 1 };
+    match version {
+        Some(version) if (floor..=newest).contains(&version) => {}
+        Some(version) => measured.wrong_value(|| {
+            format!("record {number} has version {version}, where {floor} to {newest} was right")
+        }),
+        None => measured.wrong_value(|| format!("record {number} has a value that was never written: {}", hex(body))),
+    }
+}
+
+/// Whether these bytes are the record's key. The first eight decide, unless the key is longer.
+#[inline]
+fn is_key(number: u64, key: &[u8]) -> bool {
+    if key.len() == KEY_BYTES_MIN {
+        return key == fnv(number).to_le_bytes();
+    }
+    let mut expected = [0; KEY_BYTES_MAX];
+    let expected = &mut expected[..key.len()];
+    write_key(number, expected);
+    key == expected
+}
+
+/// The beginning of a reply, in hex.
+fn hex(bytes: &[u8]) -> String {
+    const SHOWN: usize = 2 * VALUE_BYTES_MIN + mica::ITEM_HEADER_BYTES;
+    let shown: String = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > SHOWN { format!("{shown}... ({} bytes)", bytes.len()) } else { format!("{shown} ({} bytes)", bytes.len()) }
+}
+
+impl Counts {
+    #[inline]
+    fn answered(&mut self, request: &Pending, answer: &Answer<'_>, result: i32) {
+        self.results[usize::try_from(result).unwrap_or(RESULTS_COUNTED).min(RESULTS_COUNTED - 1)] += 1;
+        self.measured.suspensions += u64::from(answer.suspensions);
+        self.measured.udma_operations += u64::from(answer.udma_operations);
+        self.sent(request);
+    }
+
+    /// Notes when an answered request was sent. Neighbours in a batch were sent together, so there is little to note.
+    #[inline]
+    fn sent(&mut self, request: &Pending) {
+        match self.sent.last_mut() {
+            Some((sent_ns, count)) if *sent_ns == request.sent_ns => *count += 1,
+            _ => self.sent.push((request.sent_ns, 1)),
+        }
+    }
+
+    /// Records the latencies of what was answered since the last time.
+    fn record(&mut self, now_ns: u64) {
+        for (sent_ns, count) in self.sent.drain(..) {
+            let latency_ns = now_ns.saturating_sub(sent_ns).clamp(1, self.measured.latency_ns.high());
+            // The bounds are the histogram's own, so there is no error to tell.
+            let _ = self.measured.latency_ns.record_n(latency_ns, count);
+        }
+    }
+
+    /// Ends an interval and returns what was counted in it.
+    fn close(&mut self, elapsed_ns: u64) -> Measurement {
+        let mut measured = std::mem::take(&mut self.measured);
+        for (result, count) in std::mem::take(&mut self.results).into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            *measured.results.entry(result as i32).or_default() += count;
+        }
+        measured.elapsed = Duration::from_nanos(elapsed_ns);
+        measured
+    }
+}
+
+#[cfg(test)]
+mod tests;
