@@ -281,7 +281,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
     fn next(&self, source: &mut Source<'_>, sent_ns: u64) -> Option<Pending> {
         let versions = &self.shared.versions;
         let (operation, number) = match source {
-            Source::Load(records) => (Operation::Insert, versions.take_number().filter(|number| number < records)?),
+            Source::Load(records) => (Operation::Insert, versions.take_number(*records)?),
             Source::Sweep { next, step } => {
                 let number = *next;
                 *next += *step;
@@ -295,7 +295,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             Source::Stream(stream, distribution) => {
                 let draft = stream.next();
                 let number = match (draft.operation(), distribution) {
-                    (Operation::Insert, _) => versions.take_number()?,
+                    (Operation::Insert, _) => versions.take_number(u64::MAX)?,
                     (_, Distribution::Latest) => {
                         let newest = versions.acknowledged().saturating_sub(1);
                         newest - draft.number().min(newest)
@@ -396,9 +396,9 @@ fn check(shared: &Shared, measured: &mut Measurement, request: &Pending, result:
     let floor = if request.operation == Operation::Read { request.version } else { 1 };
     match version {
         Some(version) if (floor..=newest).contains(&version) => {}
-        Some(version) => measured.wrong_value(|| {
-            format!("record {number} has version {version}, where {floor} to {newest} was right")
-        }),
+        Some(version) => {
+            measured.wrong_value(|| format!("record {number} has version {version}, where {floor} to {newest} was right"))
+        }
         None => measured.wrong_value(|| format!("record {number} has a value that was never written: {}", hex(body))),
     }
 }

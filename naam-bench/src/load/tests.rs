@@ -176,7 +176,9 @@ fn honest_servers_are_believed() {
 /// Each kind of lie is found, in the run or in the sweep after it; a server that is merely busy is asked again.
 #[test]
 fn lies_are_found() {
-    for (workload, lie) in [(Workload::B, Lie::Value), (Workload::A, Lie::Stale), (Workload::A, Lie::Lost), (Workload::F, Lie::Lost)] {
+    for (workload, lie) in
+        [(Workload::B, Lie::Value), (Workload::A, Lie::Stale), (Workload::A, Lie::Lost), (Workload::F, Lie::Lost)]
+    {
         let [_, measured, swept] = run(workload, lie);
         assert!(measured.values_wrong + swept.values_wrong > 0);
         assert!(!measured.wrong_examples.is_empty() || !swept.wrong_examples.is_empty());
@@ -197,8 +199,7 @@ fn runs_end_when_numbers_do() {
     Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     let mut stream = Stream::draw(&mix(Workload::D), Distribution::Latest, RECORDS, 1, 0, 9);
     shared.enter(Phase::Measure);
-    let measured =
-        Client::new(&mut server, &shared, &clock, 64).run(Source::Stream(&mut stream, Distribution::Latest)).unwrap();
+    let measured = Client::new(&mut server, &shared, &clock, 64).run(Source::Stream(&mut stream, Distribution::Latest)).unwrap();
     assert_eq!(shared.versions.acknowledged(), 3000);
     assert!(measured.requests() > 10_000 && measured.values_wrong == 0);
 }

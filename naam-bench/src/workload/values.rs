@@ -9,8 +9,6 @@
 //! A read-modify-write adds [`VERSION_STEP`] to the first word, so there the version counts the changes. Workloads with such writes
 //! make the other words follow from the key alone ([`Stamp::Counted`]).
 
-use super::keys::fnv;
-
 /// Bytes of a value at least.
 pub const VALUE_BYTES_MIN: usize = 8;
 /// Bytes of a value at most: what `handlers/mica` stores.
@@ -80,11 +78,6 @@ const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 fn first_word(key_number: u64, version: u32) -> u64 {
     u64::from(version) << 32 | key_number & 0xFFFF_FFFF
-}
-
-/// The hash that goes into a message's header, from which its flow follows: it differs from the key's own leading bytes.
-pub fn flow_hash(key_number: u64) -> u64 {
-    fnv(key_number ^ STEP)
 }
 
 #[cfg(test)]

@@ -83,10 +83,11 @@ impl Versions {
         Versions { records, next_number: AtomicU64::new(0), acknowledged: AtomicU64::new(0) }
     }
 
-    /// Takes the number of a record to insert, or nothing if all are taken.
-    pub fn take_number(&self) -> Option<u64> {
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        (number < self.records.len() as u64).then_some(number)
+    /// Takes the number of a record to insert, below `limit` and the capacity, or nothing if all are taken.
+    pub fn take_number(&self, limit: u64) -> Option<u64> {
+        let limit = limit.min(self.records.len() as u64);
+        let next = |number| (number < limit).then_some(number + 1);
+        self.next_number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
     }
 
     /// Takes the version that a write to the record will carry. Call it before the write is sent.
@@ -149,7 +150,7 @@ mod tests {
     fn loaded(records: u64) -> Versions {
         let versions = Versions::new(records);
         for number in 0..records {
-            assert_eq!(versions.take_number(), Some(number));
+            assert_eq!(versions.take_number(records), Some(number));
             assert_eq!(versions.begin_write(number), 1);
             versions.end_insert(number);
         }
@@ -207,8 +208,8 @@ mod tests {
     #[test]
     fn inserts_are_acknowledged_without_gaps() {
         let versions = Versions::new(3);
-        let numbers: Vec<u64> = (0..3).map(|_| versions.take_number().unwrap()).collect();
-        assert_eq!(versions.take_number(), None);
+        let numbers: Vec<u64> = (0..3).map(|_| versions.take_number(9).unwrap()).collect();
+        assert_eq!((versions.take_number(9), versions.take_number(2)), (None, None));
         numbers.iter().for_each(|number| assert_eq!(versions.begin_write(*number), 1));
         versions.end_insert(2);
         assert_eq!(versions.acknowledged(), 0);
