@@ -90,9 +90,10 @@ pub fn main_buckets(table_bytes: u64) -> u64 {
     buckets - buckets / 8
 }
 
-/// Bytes of a table for so many records: MICA's rule, the next power of two of 1.1 * records / slots, and an eighth more for chains.
+/// Bytes of a table for so many records: a main bucket for every four, so that chains are rare (5 % of the buckets) and the
+/// eighth of the table that is for chains holds them with room to spare.
 pub fn table_bytes(records: u64) -> u64 {
-    let main = (records * 11).div_ceil(10 * SLOTS as u64).next_power_of_two().max(64);
+    let main = records.div_ceil(4).max(64);
     TABLE_HEADER_BYTES + (main + main / 7 + 8) * BUCKET_BYTES
 }
 
@@ -156,10 +157,10 @@ mod tests {
         }
     }
 
-    /// Tables have MICA's number of main buckets, and their extra buckets lie inside.
+    /// Tables have a main bucket for every four records, and no more groups than there are counters.
     #[test]
     fn tables_have_the_buckets_that_were_asked_for() {
-        for (records, main) in [(1, 64), (1_000_000, 262_144), (10_000, 2048), (8_000_000, 2_097_152)] {
+        for (records, main) in [(1, 64), (1_000_000, 250_000), (10_000, 2500), (8_000_000, 2_000_000)] {
             let bytes = table_bytes(records);
             assert!((main..=main + 8).contains(&main_buckets(bytes)), "{records} records: {}", main_buckets(bytes));
             assert!(main_buckets(bytes) >> GROUP_SHIFT <= GROUPS);

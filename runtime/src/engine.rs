@@ -133,6 +133,7 @@ pub struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     /// A turn that suspends for nothing but its budget and remote regions.
+    #[inline]
     pub fn new(regions: &'a [Region], executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
         Turn {
             first_region: regions.as_ptr(),
@@ -148,6 +149,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The deployment's regions.
+    #[inline]
     pub fn regions(&self) -> &'a [Region] {
         self.regions
     }
@@ -156,6 +158,7 @@ impl<'a> Turn<'a> {
     ///
     /// # Errors
     /// [`Failure::NotOwner`] if another execution owns it: the message ends here.
+    #[inline]
     pub fn claim(&mut self) -> Result<(), Failure> {
         if self.claimed == 0 {
             self.claim.claim()?;

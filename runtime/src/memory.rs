@@ -123,6 +123,7 @@ impl Pointer {
         Ok(Pointer { start, words: bytes / 8 })
     }
 
+    #[inline]
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is page-aligned, lives as long as `self`, has `words` whole words (it is sealed against shrinking),
         // and every access to it, here and in other processes, goes through atomics of this size.
@@ -148,6 +149,7 @@ pub struct Mapping(Pointer);
 
 impl Mapping {
     /// Its words.
+    #[inline]
     pub fn words(&self) -> &[AtomicU64] {
         self.0.words()
     }
@@ -220,6 +222,7 @@ impl Region {
     }
 
     /// Its length in bytes.
+    #[inline]
     pub fn length_bytes(&self) -> u64 {
         self.length_bytes
     }
@@ -230,6 +233,7 @@ impl Region {
     }
 
     /// Whether loads and stores reach it.
+    #[inline]
     pub fn is_local(&self) -> bool {
         self.mapping.is_some()
     }
@@ -239,11 +243,13 @@ impl Region {
         self.cold = u32::from(cold && self.is_local());
     }
 
+    #[inline]
     fn words(&self) -> &[AtomicU64] {
         self.mapping.as_ref().map_or(&[], |mapping| mapping.words())
     }
 
     /// Whether `length` bytes at `offset` lie inside. No sum can overflow.
+    #[inline]
     fn holds(&self, offset: u64, length: usize) -> bool {
         let length = length as u64;
         self.is_local() && length <= self.length_bytes && offset <= self.length_bytes - length
@@ -308,6 +314,7 @@ impl Region {
     }
 
     /// The word of an atomic at `offset`, or its error: `-EINVAL` if it is not aligned, `-EFAULT` if it lies outside.
+    #[inline]
     fn atomic(&self, offset: u64) -> Result<&AtomicU64, i64> {
         if !offset.is_multiple_of(8) {
             return Err(-EINVAL);

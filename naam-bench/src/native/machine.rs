@@ -272,7 +272,7 @@ impl<'m, 't> Machine<'m, 't> {
     }
 
     /// `naam_read` into the activation's memory, at the current step.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, region: (&str, u16), offset: u64, to: usize, length: usize) -> Result<(), Outcome> {
         let arguments = [handle(region), offset, address(to), length as u64, 0];
         let issued = match self.completed() {
@@ -289,7 +289,7 @@ impl<'m, 't> Machine<'m, 't> {
     }
 
     /// `naam_write` from the activation's memory, at the current step.
-    #[inline]
+    #[inline(always)]
     pub fn write_bytes(&mut self, region: (&str, u16), offset: u64, from: usize, length: usize) -> Result<(), Outcome> {
         let arguments = [handle(region), offset, address(from), length as u64, 0];
         let issued = match self.completed() {
@@ -303,14 +303,14 @@ impl<'m, 't> Machine<'m, 't> {
     }
 
     /// `naam_read` of a word.
-    #[inline]
+    #[inline(always)]
     pub fn read_word(&mut self, region: (&str, u16), offset: u64) -> Result<u64, Outcome> {
         self.read(region, offset, WORD, 8)?;
         Ok(self.word(WORD))
     }
 
     /// `naam_write` of a word.
-    #[inline]
+    #[inline(always)]
     pub fn write_word(&mut self, region: (&str, u16), offset: u64, word: u64) -> Result<(), Outcome> {
         self.set_word(WORD, word);
         self.write_bytes(region, offset, WORD, 8)
