@@ -7,7 +7,7 @@ use crate::measurement::Measurement;
 use crate::mica;
 use crate::workload::distribution::Distribution;
 use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN, fnv, write_key};
-use crate::workload::mix::Operation;
+use crate::workload::mix::{Operation, Workload};
 use crate::workload::stream::Stream;
 use crate::workload::values::{Stamp, VALUE_BYTES_MIN, VERSION_STEP};
 use crate::workload::versions::Versions;
@@ -79,7 +79,10 @@ pub trait Connection {
     fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String>;
 
     /// Waits for an answer, or for a short time. Called when there was nothing to do.
-    fn wait(&mut self);
+    ///
+    /// # Errors
+    /// If the session has ended.
+    fn wait(&mut self) -> Result<(), String>;
 }
 
 /// What all clients of a run share.
@@ -111,6 +114,18 @@ pub enum Phase {
 }
 
 impl Shared {
+    /// For a workload over at most `capacity` records.
+    pub fn new(workload: Workload, capacity: u64, key_bytes: usize, value_bytes: usize) -> Shared {
+        Shared {
+            versions: Versions::new(capacity),
+            stamp: if workload == Workload::F { Stamp::Counted } else { Stamp::Versioned },
+            key_bytes,
+            value_bytes,
+            phase: AtomicU8::new(Phase::WarmUp as u8),
+            answered: AtomicU64::new(0),
+        }
+    }
+
     /// Lets all clients go on to this phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
@@ -229,7 +244,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             now_ns = self.clock.now_ns();
             self.counts.record(now_ns);
             if answered == 0 && sent == 0 {
-                self.connection.wait();
+                self.connection.wait()?;
             } else {
                 self.shared.answered.fetch_add(answered as u64, Ordering::Relaxed);
             }

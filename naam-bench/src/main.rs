@@ -1,5 +1,6 @@
 //! Drives workloads against NAAM and reports what they cost.
 mod args;
+mod connection;
 mod load;
 mod measurement;
 mod mica;

@@ -13,6 +13,7 @@ mod write;
 
 use crate::mica;
 use machine::{Machine, Step};
+use naamc::abi::Helper;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
 use runtime::engine::{Program, Turn};
@@ -34,6 +35,11 @@ impl Native {
     /// All of them, with the handlers' names.
     pub const ALL: [(&'static str, Native); 4] =
         [("get", Native::Get), ("put", Native::Put), ("insert", Native::Insert), ("read_modify_write", Native::ReadModifyWrite)];
+
+    /// The helper at each suspension point of these programs.
+    pub fn operations() -> Vec<Helper> {
+        Step::ALL.into_iter().map(|(_, helper)| helper).collect()
+    }
 }
 
 impl Program for Native {

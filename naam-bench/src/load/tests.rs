@@ -32,6 +32,7 @@ enum Lie {
 /// A server behind a connection with room for `room` requests.
 struct Server {
     regions: [Region; 2],
+    activation: Box<Activation>,
     waiting: Vec<(u32, Handler, Vec<u8>)>,
     room: usize,
     random: fastrand::Rng,
@@ -47,6 +48,7 @@ impl Server {
         let region = |bytes| Region::anonymous(bytes).unwrap();
         Server {
             regions: [region(mica::table_bytes(records)), region(mica::heap_bytes(records, 8, 64, 64))],
+            activation: Activation::new_boxed(),
             waiting: Vec::new(),
             room: 48,
             random: fastrand::Rng::with_seed(1),
@@ -59,12 +61,13 @@ impl Server {
 
     fn serve(&mut self, handler: Handler, request: &[u8]) -> (i32, Vec<u8>) {
         let native = [Native::Get, Native::Put, Native::Insert, Native::ReadModifyWrite][handler as usize];
-        let mut activation = Activation::new_boxed();
+        let activation = &mut self.activation;
         activation.point = POINT_START;
         activation.udma_operations_left = UDMA_OPERATIONS_MAX;
         activation.body_mut()[..request.len()].copy_from_slice(request);
+        activation.body_mut()[request.len()..][..8].fill(0);
         let mut claim = Unshared;
-        let outcome = native.run(&mut activation, &mut Turn::new(&self.regions, 1, &mut claim));
+        let outcome = native.run(activation, &mut Turn::new(&self.regions, 1, &mut claim));
         let Outcome::Finished(result) = outcome else { panic!("{outcome:?}") };
         (result as i32, activation.body()[..activation.reply_bytes as usize].to_vec())
     }
@@ -109,21 +112,12 @@ impl Connection for Server {
         Ok(count)
     }
 
-    fn wait(&mut self) {}
+    fn wait(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 const RECORDS: u64 = 2000;
-
-fn shared(workload: Workload, capacity: u64) -> Shared {
-    Shared {
-        versions: Versions::new(capacity),
-        stamp: if workload == Workload::F { Stamp::Counted } else { Stamp::Versioned },
-        key_bytes: 8,
-        value_bytes: 64,
-        phase: AtomicU8::new(Phase::WarmUp as u8),
-        answered: AtomicU64::new(0),
-    }
-}
 
 fn mix(workload: Workload) -> Mix {
     workload.mix().unwrap()
@@ -132,7 +126,7 @@ fn mix(workload: Workload) -> Mix {
 /// Loads, runs the workload until so many requests were answered, and sweeps.
 fn run(workload: Workload, lie: Lie) -> [Measurement; 3] {
     let capacity = RECORDS * 10;
-    let (mut server, shared, clock) = (Server::new(capacity), shared(workload, capacity), MonotonicClock::new());
+    let (mut server, shared, clock) = (Server::new(capacity), Shared::new(workload, capacity, 8, 64), MonotonicClock::new());
     let loaded = Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     server.lie = lie;
     let mut stream = Stream::draw(&mix(workload), workload.distribution(), RECORDS, 1, 0, 9);
@@ -195,7 +189,7 @@ fn lies_are_found() {
 /// Inserts end when there are no more numbers, and the run with them.
 #[test]
 fn runs_end_when_numbers_do() {
-    let (mut server, shared, clock) = (Server::new(3000), shared(Workload::D, 3000), MonotonicClock::new());
+    let (mut server, shared, clock) = (Server::new(3000), Shared::new(Workload::D, 3000, 8, 64), MonotonicClock::new());
     Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     let mut stream = Stream::draw(&mix(Workload::D), Distribution::Latest, RECORDS, 1, 0, 9);
     shared.enter(Phase::Measure);

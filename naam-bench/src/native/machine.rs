@@ -1,6 +1,6 @@
 //! UDMA calls of native programs, and what of a program survives a suspension.
 
-use naamc::abi::{STACK_BYTES, address};
+use naamc::abi::{Helper, STACK_BYTES, address};
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Issued, Outcome};
 use runtime::engine::Turn;
@@ -49,31 +49,32 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 24] = [
-        Step::Bucket,
-        Step::Item,
-        Step::Chain,
-        Step::Check,
-        Step::CheckAbsent,
-        Step::CheckInvalid,
-        Step::CheckPresent,
-        Step::GrowLock,
-        Step::GrowUsed,
-        Step::GrowSwap,
-        Step::GrowLink,
-        Step::GrowUnlock,
-        Step::PopHead,
-        Step::PopNext,
-        Step::PopSwap,
-        Step::EndRead,
-        Step::EndSwap,
-        Step::WriteItem,
-        Step::Lock,
-        Step::Commit,
-        Step::Unlock,
-        Step::ReleaseHead,
-        Step::ReleaseLink,
-        Step::ReleaseSwap,
+    /// All steps by their numbers, each with the call that it stands before.
+    pub const ALL: [(Step, Helper); 24] = [
+        (Step::Bucket, Helper::Read),
+        (Step::Item, Helper::Read),
+        (Step::Chain, Helper::Read),
+        (Step::Check, Helper::Read),
+        (Step::CheckAbsent, Helper::Read),
+        (Step::CheckInvalid, Helper::Read),
+        (Step::CheckPresent, Helper::Read),
+        (Step::GrowLock, Helper::CompareSwap),
+        (Step::GrowUsed, Helper::Read),
+        (Step::GrowSwap, Helper::CompareSwap),
+        (Step::GrowLink, Helper::Write),
+        (Step::GrowUnlock, Helper::Write),
+        (Step::PopHead, Helper::Read),
+        (Step::PopNext, Helper::Read),
+        (Step::PopSwap, Helper::CompareSwap),
+        (Step::EndRead, Helper::Read),
+        (Step::EndSwap, Helper::CompareSwap),
+        (Step::WriteItem, Helper::Write),
+        (Step::Lock, Helper::CompareSwap),
+        (Step::Commit, Helper::Write),
+        (Step::Unlock, Helper::Write),
+        (Step::ReleaseHead, Helper::Read),
+        (Step::ReleaseLink, Helper::Write),
+        (Step::ReleaseSwap, Helper::CompareSwap),
     ];
 }
 
@@ -185,7 +186,7 @@ impl<'m, 't> Machine<'m, 't> {
             result => After::Finish((result - 2) as i32),
         };
         self.state = State {
-            step: Step::ALL[self.activation.point as usize % Step::ALL.len()],
+            step: Step::ALL[self.activation.point as usize % Step::ALL.len()].0,
             key_bytes: at(0) as u32,
             tag: (at(0) >> 32) as u16,
             bucket: at(1),

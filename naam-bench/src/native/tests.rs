@@ -1,13 +1,19 @@
 //! The native programs against a model of a hash table, alone and from many threads.
 
 use super::Native;
+use super::machine::Step;
 use crate::mica;
-use naamc::abi::UDMA_OPERATIONS_MAX;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
 use runtime::engine::{Program, Turn, Unshared};
 use runtime::memory::Region;
+use std::cell::RefCell;
 use std::collections::HashMap;
+
+thread_local! {
+    /// Each thread's activation: a new one for each message would take longer than the message.
+    static ACTIVATION: RefCell<Box<Activation>> = RefCell::new(Activation::new_boxed());
+}
 
 /// A table and a heap in memory of their own.
 struct Store {
@@ -24,15 +30,20 @@ impl Store {
 
     /// Runs a message to its end: result, reply, UDMA operations.
     fn run(&self, native: Native, message: &[u8], executor: u32) -> (i32, Vec<u8>, u32) {
-        let mut activation = Activation::new_boxed();
+        ACTIVATION.with_borrow_mut(|activation| self.run_in(activation, native, message, executor))
+    }
+
+    fn run_in(&self, activation: &mut Activation, native: Native, message: &[u8], executor: u32) -> (i32, Vec<u8>, u32) {
         activation.point = POINT_START;
-        activation.udma_operations_left = UDMA_OPERATIONS_MAX;
+        activation.udma_operations = 0;
+        activation.udma_operations_left = u32::MAX;
         activation.body_mut()[..message.len()].copy_from_slice(message);
+        activation.body_mut()[message.len()..][..8].fill(0);
         let mut claim = Unshared;
         loop {
             let mut turn = Turn::new(&self.regions, executor, &mut claim);
             turn.operations_left = self.operations;
-            match native.run(&mut activation, &mut turn) {
+            match native.run(activation, &mut turn) {
                 Outcome::Finished(result) => {
                     let reply = activation.body()[..activation.reply_bytes as usize].to_vec();
                     return (result as i32, reply, activation.udma_operations);
@@ -207,4 +218,13 @@ fn concurrent_writers_lose_nothing() {
     assert_eq!(sum, 4 * ADDITIONS);
     // Eight records, and one block that each thread may hold: nothing else was ever taken from the heap's end.
     assert!(store.heap_used() <= (8 + 4) * 5, "{} units used", store.heap_used());
+}
+
+/// A step's number is its place in the table: suspended programs are found there again.
+#[test]
+fn steps_are_their_numbers() {
+    for (number, (step, _)) in Step::ALL.into_iter().enumerate() {
+        assert_eq!(step as usize, number);
+    }
+    assert_eq!(Native::operations().len(), Step::ALL.len());
 }

@@ -1,0 +1,63 @@
+//! The load generator's connection: a session of the client library.
+
+use crate::load::{Answer, Connection, Fault, Handler};
+use runtime::client::{Completion, Error, Session};
+use runtime::message::{RuntimeError, Target};
+use runtime::transport::Link;
+use std::time::Duration;
+
+/// How long a client waits before it looks whether the run has ended.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// A session, and what it calls its handlers.
+pub struct SessionConnection<L> {
+    session: Session<L>,
+    targets: [Target; Handler::NAMES.len()],
+}
+
+impl<L: Link> SessionConnection<L> {
+    /// Requests through `session`; `targets` are those of [`Handler::NAMES`].
+    pub fn new(session: Session<L>, targets: [Target; Handler::NAMES.len()]) -> SessionConnection<L> {
+        SessionConnection { session, targets }
+    }
+
+    /// Sends requests to these handlers from now on. Nothing may be under way.
+    pub fn turn_to(&mut self, targets: [Target; Handler::NAMES.len()]) {
+        self.targets = targets;
+    }
+}
+
+impl<L: Link> Connection for SessionConnection<L> {
+    #[inline]
+    fn submit(&mut self, handler: Handler, flow_hash: u64, tag: u32, body: &[u8]) -> Result<bool, String> {
+        match self.session.submit(self.targets[handler as usize], Some(flow_hash), body, tag.into()) {
+            Ok(()) => Ok(true),
+            Err(Error::Full) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn flush(&mut self) {
+        self.session.flush();
+    }
+
+    #[inline]
+    fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
+        let taken = self.session.poll(|completion| {
+            let Completion { token, outcome, body, suspensions, udma_operations, .. } = completion;
+            let outcome = outcome.map_err(|error| match error {
+                RuntimeError::Busy => Fault::Busy,
+                error => Fault::Ended(error.to_string()),
+            });
+            take(token as u32, Answer { outcome, body, suspensions, udma_operations });
+        });
+        taken.map_err(|error| error.to_string())
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        self.session.wait(Some(WAIT)).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
