@@ -86,6 +86,8 @@ pub enum Command<L> {
     Deploy(Arc<Deployment>),
     /// Take no more messages for a deployment: [`Event::Drained`] follows when its last message is done.
     Undeploy(u16),
+    /// Say [`Event::Acknowledged`] with this number: every command before it is obeyed then.
+    Acknowledge(u64),
     /// Finish what is under way and end.
     Stop,
 }
@@ -95,6 +97,8 @@ pub enum Command<L> {
 pub enum Event {
     /// A session is no longer served: it was detached, or its client broke its link or is gone.
     SessionClosed(u32),
+    /// Every command before [`Command::Acknowledge`] with this number is obeyed.
+    Acknowledged(u64),
     /// No message of this deployment (index, generation) is under way any more.
     Drained(u16, u16),
 }
@@ -306,6 +310,7 @@ impl<L: Link> Executor<L> {
                 self.retire(index);
                 self.sweep();
             }
+            Command::Acknowledge(number) => self.events.push(Event::Acknowledged(number)),
             Command::Stop => self.stopping = true,
         }
     }

@@ -1,11 +1,14 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
 //! A module uses only the modules below it; lowest first: clock, memory, metrics, message, engine, udma, transport, session,
-//! deployment, executor, steering, client. `unsafe` is confined to `memory`, `transport` and the JIT's code and entry.
+//! deployment, executor, steering, client, channel, supervisor, place, control, node. `unsafe` is confined to `memory`, `transport` and the
+//! JIT's code and entry.
 #![deny(unsafe_code)]
 
+pub mod channel;
 pub mod client;
 pub mod clock;
+pub mod control;
 pub mod deployment;
 pub mod engine;
 pub mod executor;
@@ -13,7 +16,10 @@ pub mod executor;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+pub mod node;
+pub mod place;
 pub mod session;
 pub mod steering;
+pub mod supervisor;
 pub mod transport;
 pub mod udma;

@@ -1,0 +1,268 @@
+//! The command line: every flag is defined here, once, with its help.
+
+use crate::size::parse_bytes;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use naamc::abi::Rights;
+use runtime::control::directory::NAME_DEFAULT;
+use runtime::supervisor::EXECUTORS_MAX;
+use runtime::supervisor::protocol::EngineChoice;
+use runtime::supervisor::records::{Binding, parse_rights};
+use std::path::PathBuf;
+
+/// Starts nodes, deploys bundles, inspects and steers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "naam-run",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  naam-run cluster --host 2                                  start a cluster in this terminal
+  naam-run region create index --bytes 64M                   then, in another one, give it memory,
+  naam-run deploy table.naam --as table --bind buckets=index handlers,
+  naam-run invoke table/get --message '{\"key\": 7}'           and a message
+
+Exit codes: 0 fine, 1 refused or failed, 2 usage or unreadable input."
+)]
+pub struct Arguments {
+    /// Which cluster, if several run
+    #[arg(long, global = true, value_name = "NAME", default_value = NAME_DEFAULT)]
+    pub cluster: String,
+    /// Print JSON, with units in the names
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster and stay in the foreground until Ctrl-C or `naam-run stop`
+    #[command(after_help = "\
+Examples:
+  naam-run cluster
+  naam-run cluster --host 4 --name staging
+  naam-run cluster --engine interpreter")]
+    Cluster(Cluster),
+    /// Create, fill, save, remove and list regions: the memory that handlers reach
+    #[command(subcommand)]
+    Region(Region),
+    /// Check a bundle and run it under a name, bound to regions
+    #[command(after_help = "\
+Examples:
+  naam-run deploy mica.naam --as store --bind table=index --bind heap=items
+  naam-run deploy mica.naam --as cache --bind table=index --bind heap=items --set cache=1
+  naam-run deploy lookup.naam --as safe --bind table=index:read
+
+The place that will run the bundle proves every handler again first. A region that is shorter than its handlers
+demand is refused. Constants that are set make a bundle of its own, which is verified anew.")]
+    Deploy(Deploy),
+    /// Take no more requests for a deployment, wait for those under way, and remove it
+    Undeploy {
+        /// The deployment
+        name: String,
+    },
+    /// Send one message to a handler and print its reply
+    #[command(after_help = "\
+Example:
+  naam-run invoke table/get --message '{\"key\": 7}'
+
+The message is the handler's struct as JSON: members by name, arrays as lists, byte arrays also as text. What is left
+out is zero.")]
+    Invoke(Invoke),
+    /// Let another user send requests to a deployment
+    #[command(after_help = "\
+Examples:
+  naam-run grant alice table invoke
+  naam-run grant 1001 table direct
+  naam-run grant alice table none      takes it back")]
+    Grant {
+        /// User name or id
+        tenant: String,
+        /// The deployment
+        deployment: String,
+        /// What they may do
+        grant: GrantChoice,
+    },
+    /// Show places, regions and deployments
+    Status,
+    /// Stop the cluster; its regions are gone then
+    Stop,
+    /// Write the code that the JIT makes of a bundle as a native object, for disassemblers and profilers
+    #[command(after_help = "\
+Example:
+  naam-run compile mica.naam -o mica.o && objdump -d mica.o")]
+    Compile {
+        /// The bundle
+        file: PathBuf,
+        /// Where the object goes
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Run one program of the public eBPF conformance suite
+    #[command(hide = true)]
+    Exec(Exec),
+}
+
+/// `naam-run cluster`
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// Executors of the host place: threads that run handlers, each on a core of its own if there are enough
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(EXECUTORS_MAX)))]
+    pub host: u16,
+    /// Name of the cluster; other commands find it with --cluster
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What runs handlers
+    #[arg(long, value_enum, default_value_t = EngineName::default())]
+    pub engine: EngineName,
+    /// Leave it to the kernel which core an executor runs on
+    #[arg(long)]
+    pub unpinned: bool,
+}
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// The reference: slow, and the same everywhere
+    Interpreter,
+    /// Compiled code
+    Jit,
+}
+
+impl From<EngineName> for EngineChoice {
+    fn from(name: EngineName) -> EngineChoice {
+        match name {
+            EngineName::Interpreter => EngineChoice::Interpreter,
+            EngineName::Jit => EngineChoice::Jit,
+        }
+    }
+}
+
+impl Default for EngineName {
+    fn default() -> EngineName {
+        match EngineChoice::default() {
+            EngineChoice::Interpreter => EngineName::Interpreter,
+            EngineChoice::Jit | EngineChoice::Native => EngineName::Jit,
+        }
+    }
+}
+
+/// What a tenant may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GrantChoice {
+    /// Send requests
+    Invoke,
+    /// Also reach the deployment's regions directly: authority over the data itself
+    Direct,
+    /// Nothing any more
+    None,
+}
+
+/// `naam-run region`
+#[derive(Debug, Subcommand)]
+pub enum Region {
+    /// Create a region of zeros, or filled from a file
+    #[command(after_help = "\
+Examples:
+  naam-run region create index --bytes 64M
+  naam-run region create log --bytes 4G --huge-pages
+  naam-run region create index --bytes 64M --from index.bin")]
+    Create {
+        /// Its name
+        name: String,
+        /// Its length: a number, or one with K, M, G or T (powers of 1,024); rounded up to whole pages
+        #[arg(long, value_name = "N", value_parser = parse_bytes)]
+        bytes: u64,
+        /// Use 2 MiB pages, which must have been reserved
+        #[arg(long)]
+        huge_pages: bool,
+        /// Copy this file to its beginning
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Copy a region to a file, as it is while messages go on
+    Save {
+        /// The region
+        name: String,
+        /// The file; it is replaced
+        file: PathBuf,
+    },
+    /// Copy a file to the beginning of a region
+    Load {
+        /// The region
+        name: String,
+        /// The file, at most as long as the region
+        file: PathBuf,
+    },
+    /// Remove a region that no deployment is bound to
+    Remove {
+        /// The region
+        name: String,
+    },
+    /// List all regions
+    List,
+}
+
+/// `naam-run deploy`
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The bundle, from `naamc build`
+    pub file: PathBuf,
+    /// Name of the deployment: handlers are called NAME/HANDLER
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: String,
+    /// Bind a region that the bundle declares to a region of the cluster, with all rights or with some of
+    /// read+write+atomic after a colon; repeatable
+    #[arg(long = "bind", value_name = "REGION=REGION_NAME[:RIGHTS]", value_parser = parse_binding)]
+    pub bindings: Vec<(String, Binding)>,
+    /// Set a `const volatile` variable; the value is JSON; repeatable
+    #[arg(long = "set", value_name = "CONSTANT=VALUE", value_parser = parse_pair)]
+    pub constants: Vec<(String, String)>,
+    /// What runs it, if not the cluster's engine
+    #[arg(long, value_enum)]
+    pub engine: Option<EngineName>,
+    /// Back edges of unbounded loops that one message may take
+    #[arg(long, value_name = "N", default_value_t = naamc::abi::BACK_EDGES_MAX)]
+    pub back_edges: u32,
+    /// UDMA operations that one message may issue
+    #[arg(long, value_name = "N", default_value_t = naamc::abi::UDMA_OPERATIONS_MAX)]
+    pub udma_operations: u32,
+}
+
+/// `naam-run invoke`
+#[derive(Debug, Args)]
+pub struct Invoke {
+    /// NAME/HANDLER
+    pub handler: String,
+    /// The message, as JSON
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub message: String,
+}
+
+/// `naam-run exec`: the runner of the suite decides what the arguments look like.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// `--engine interpreter|jit`, then memory as hex text, if there is any
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+fn parse_binding(text: &str) -> Result<(String, Binding), String> {
+    let (declared, bound) = parse_pair(text)?;
+    let (region, rights) = match bound.split_once(':') {
+        None => (bound.as_str(), Rights::ALL),
+        Some((region, rights)) => (region, parse_rights(rights).ok_or("rights are some of read+write+atomic")?),
+    };
+    Ok((declared, Binding { region: region.to_owned(), rights }))
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() => Ok((left.to_owned(), right.to_owned())),
+        _ => Err("expected two parts with `=` between them".to_owned()),
+    }
+}

@@ -1,0 +1,51 @@
+//! `naam-run cluster` and `naam-run stop`.
+
+use crate::args::Cluster;
+use crate::failure::Failure;
+use runtime::control::client::Control;
+use runtime::control::directory::{Address, NAME_DEFAULT};
+use runtime::node::{self, Options};
+use serde_json::json;
+
+/// Runs a cluster until it is stopped.
+pub fn run(options: &Cluster, cluster: &str, as_json: bool) -> Result<(), Failure> {
+    let options = Options {
+        name: options.name.clone().unwrap_or_else(|| cluster.to_owned()),
+        executors: options.host,
+        engine: options.engine.into(),
+        pin: !options.unpinned,
+    };
+    let mut printed = Ok(());
+    node::run(&options, |address| {
+        let value = json!({ "name": address.name, "directory": address.directory, "engine": options.engine, "host_executors": options.executors });
+        printed = crate::print(as_json, &value, || welcome(&options, address));
+    })?;
+    printed?;
+    if !as_json {
+        println!("Cluster {:?} has stopped.", options.name);
+    }
+    Ok(())
+}
+
+fn welcome(options: &Options, address: &Address) -> String {
+    let flag = if address.name == NAME_DEFAULT { String::new() } else { format!(" --cluster {}", address.name) };
+    let executors =
+        if options.executors == 1 { "1 host executor".to_owned() } else { format!("{} host executors", options.executors) };
+    format!(
+        "Cluster {:?} is running: {executors}, engine {}, at {}\n\
+         Ctrl-C stops it. In another terminal:\n\
+         \x20 naam-run{flag} region create NAME --bytes 64M\n\
+         \x20 naam-run{flag} deploy FILE.naam --as NAME --bind REGION=REGION_NAME\n\
+         \x20 naam-run{flag} invoke NAME/HANDLER --message JSON\n\
+         \x20 naam-run{flag} status",
+        address.name,
+        options.engine.name(),
+        address.directory.display(),
+    )
+}
+
+/// Stops a cluster.
+pub fn stop(control: &Control, as_json: bool) -> Result<(), Failure> {
+    control.stop()?;
+    crate::print(as_json, &json!({ "stopped": control.address().name }), || format!("Cluster {:?} stops.", control.address().name))
+}

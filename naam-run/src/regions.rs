@@ -1,0 +1,104 @@
+//! `naam-run region`.
+
+use crate::args::Region;
+use crate::failure::Failure;
+use crate::size::show_bytes;
+use runtime::control::client::Control;
+use runtime::supervisor::api::CreateRegion;
+use runtime::supervisor::records::RegionRecord;
+use serde_json::json;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Runs one of the commands on regions.
+pub fn run(control: &Control, command: &Region, as_json: bool) -> Result<(), Failure> {
+    match command {
+        Region::Create { name, bytes, huge_pages, from } => create(control, name, *bytes, *huge_pages, from.as_deref(), as_json),
+        Region::Save { name, file } => save(control, name, file, as_json),
+        Region::Load { name, file } => load(control, name, file, as_json),
+        Region::Remove { name } => {
+            control.remove_region(name)?;
+            crate::print(as_json, &json!({ "removed": name }), || format!("Removed region {name}."))
+        }
+        Region::List => {
+            let regions = control.regions()?;
+            crate::print(as_json, &regions, || table(&regions))
+        }
+    }
+}
+
+/// Regions as lines.
+pub fn table(regions: &[RegionRecord]) -> String {
+    if regions.is_empty() {
+        return "No regions. `naam-run region create NAME --bytes N` makes one.".to_owned();
+    }
+    let width = regions.iter().map(|region| region.name.len()).max().unwrap_or(0);
+    let lines = regions.iter().map(|region| {
+        let pages = if region.huge_pages { ", huge pages" } else { "" };
+        format!("{:width$}  {}{pages}, generation {}", region.name, show_bytes(region.length_bytes), region.generation)
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+fn create(control: &Control, name: &str, bytes: u64, huge_pages: bool, from: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let source = from.map(open).transpose()?;
+    if let (Some((_, length_bytes)), Some(path)) = (&source, from)
+        && *length_bytes > bytes
+    {
+        return Err(Failure::usage(format!("{} has {length_bytes} bytes: more than --bytes {bytes}", path.display())));
+    }
+    let region = control.create_region(name, &CreateRegion { length_bytes: bytes, huge_pages })?;
+    if let Some((file, length_bytes)) = source
+        && let Err(error) = control.load_region(name, Box::new(file), length_bytes)
+    {
+        // Half a region helps nobody.
+        control.remove_region(name)?;
+        return Err(error.into());
+    }
+    crate::print(as_json, &region, || format!("Created region {name}: {}.", show_bytes(region.length_bytes)))
+}
+
+fn save(control: &Control, name: &str, path: &Path, as_json: bool) -> Result<(), Failure> {
+    let unwritable = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
+    // Written beside its place and then moved, so that an old copy survives a failure.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let partial = directory.join(format!(".{}.{}.partial", name, std::process::id()));
+    let mut file = std::io::BufWriter::new(File::create(&partial).map_err(unwritable)?);
+    let saved = control.save_region(name, &mut file).map_err(Failure::from).and_then(|length_bytes| {
+        file.flush().and_then(|()| std::fs::rename(&partial, path)).map_err(unwritable)?;
+        Ok(length_bytes)
+    });
+    let length_bytes = saved.inspect_err(|_| {
+        let _ = std::fs::remove_file(&partial);
+    })?;
+    let value = json!({ "region": name, "file": path, "length_bytes": length_bytes });
+    crate::print(as_json, &value, || format!("Saved region {name} to {}: {}.", path.display(), show_bytes(length_bytes)))
+}
+
+fn load(control: &Control, name: &str, path: &Path, as_json: bool) -> Result<(), Failure> {
+    let (file, length_bytes) = open(path)?;
+    let regions = control.regions()?;
+    if let Some(region) = regions.iter().find(|region| region.name == name)
+        && region.length_bytes < length_bytes
+    {
+        return Err(Failure::refused(
+            "too-large",
+            format!("{} has {length_bytes} bytes, region {name} {}", path.display(), region.length_bytes),
+        )
+        .hint("create a region that is long enough"));
+    }
+    let loaded = control.load_region(name, Box::new(file), length_bytes)?;
+    let value = json!({ "region": name, "file": path, "length_bytes": loaded });
+    crate::print(as_json, &value, || format!("Loaded {} from {} into region {name}.", show_bytes(loaded), path.display()))
+}
+
+fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let unreadable = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Failure::usage(format!("{} is not a file", path.display())));
+    }
+    Ok((file, metadata.len()))
+}

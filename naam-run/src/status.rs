@@ -1,0 +1,47 @@
+//! `naam-run status`.
+
+use crate::failure::Failure;
+use crate::{deployments, regions};
+use runtime::control::client::Control;
+use runtime::supervisor::api::Status;
+
+/// Prints what runs.
+pub fn run(control: &Control, as_json: bool) -> Result<(), Failure> {
+    let status = control.status()?;
+    crate::print(as_json, &status, || describe(&status))
+}
+
+fn describe(status: &Status) -> String {
+    let mut parts = vec![format!(
+        "Cluster {:?}: engine {}, up {:.0} s, {} {}, supervisor process {}",
+        status.name,
+        status.engine,
+        status.uptime_seconds,
+        status.sessions,
+        if status.sessions == 1 { "session" } else { "sessions" },
+        status.process,
+    )];
+    for place in &status.places {
+        parts.push(format!("\nPlace {}: process {}, incarnation {}", place.place, place.process, place.incarnation));
+        for executor in &place.executors {
+            let cpu = executor.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+            let counters = &executor.counters;
+            parts.push(format!(
+                "  executor {} on {cpu}: {} requests ({} errors), {} UDMA operations, {} suspensions, busy {:.3} s",
+                executor.executor,
+                counters.requests,
+                counters.errors,
+                counters.udma_operations,
+                counters.suspensions,
+                counters.busy_ns as f64 / 1e9,
+            ));
+        }
+    }
+    parts.push(format!("\nRegions\n{}", regions::table(&status.regions)));
+    parts.push("\nDeployments".to_owned());
+    if status.deployments.is_empty() {
+        parts.push("None. `naam-run deploy FILE.naam --as NAME` makes one.".to_owned());
+    }
+    parts.extend(status.deployments.iter().map(deployments::describe));
+    parts.join("\n")
+}

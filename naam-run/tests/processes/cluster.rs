@@ -1,0 +1,141 @@
+//! Clusters as processes: they start, are found, refuse what they must, and leave nothing behind however they end.
+
+use crate::harness::Scratch;
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn stops_by_command_and_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&["--host", "2"]);
+    let status = cluster.run(&["status", "--json"]).json();
+    assert_eq!(status["name"], "default");
+    assert_eq!(status["places"][0]["executors"].as_array().unwrap().len(), 2);
+    assert!(cluster.run(&["status"]).stdout.contains("executor 2"));
+    let place = cluster.place();
+    cluster.run(&["stop"]).fine();
+    let ran = cluster.ended();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(place.is_gone());
+    assert!(!scratch.clusters().exists());
+    scratch.run(&["status"]).refused(1, &["no cluster \"default\" is running", "naam-run cluster"]);
+}
+
+#[test]
+fn stops_by_signals() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let scratch = Scratch::new();
+        let cluster = scratch.start(&[]);
+        let place = cluster.place();
+        cluster.signal(signal);
+        cluster.ended().fine();
+        assert!(place.is_gone());
+        assert!(!scratch.clusters().exists());
+    }
+}
+
+#[test]
+fn ends_clearly_when_its_place_dies() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let place = cluster.place();
+    place.kill();
+    cluster.ended().refused(1, &["the host place", "died", "signal 9"]);
+    assert!(place.is_gone());
+    assert!(!scratch.clusters().exists());
+}
+
+#[test]
+fn a_place_does_not_outlive_its_supervisor_and_a_dead_cluster_is_replaced() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let place = cluster.place();
+    cluster.signal(Signal::KILL);
+    place.wait();
+    assert_eq!(cluster.ended().code, None);
+    assert!(scratch.clusters().join("default/control.socket").exists(), "the test needs leftovers");
+    scratch.run(&["status"]).refused(1, &["no cluster \"default\" is running"]);
+    let cluster = scratch.start(&[]);
+    cluster.run(&["status"]).fine();
+}
+
+#[test]
+fn clusters_are_found_by_name() {
+    let scratch = Scratch::new();
+    let _one = scratch.start(&[]);
+    let _other = scratch.start(&["--name", "other"]);
+    scratch.run(&["region", "create", "mine", "--bytes", "4K"]).fine();
+    assert_eq!(scratch.run(&["region", "list", "--json"]).json().as_array().unwrap().len(), 1);
+    assert_eq!(scratch.run(&["region", "list", "--json", "--cluster", "other"]).json().as_array().unwrap().len(), 0);
+    scratch.run(&["cluster"]).refused(1, &["\"default\" is running already", "--name"]);
+    scratch.run(&["cluster", "--name", "other"]).refused(1, &["\"other\" is running already"]);
+    scratch.run(&["status", "--cluster", "third"]).refused(1, &["no cluster \"third\"", "--name third"]);
+}
+
+#[test]
+fn directories_that_others_can_reach_are_refused() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.clusters()).unwrap();
+    fs::set_permissions(scratch.clusters(), fs::Permissions::from_mode(0o755)).unwrap();
+    scratch.run(&["cluster"]).refused(1, &["open to other users", "chmod 700"]);
+    scratch.run(&["status"]).refused(1, &["open to other users", "chmod 700"]);
+}
+
+#[test]
+fn wrong_command_lines_are_usage_errors() {
+    let scratch = Scratch::new();
+    for arguments in [
+        &[][..],
+        &["nonsense"],
+        &["cluster", "--host", "0"],
+        &["cluster", "--host", "65"],
+        &["cluster", "--name", "../up"],
+        &["region", "create", "r", "--bytes", "12X"],
+        &["region", "create", "r"],
+        &["deploy", "/nonexistent.naam", "--as", "a"],
+        &["deploy", "f", "--as", "a", "--bind", "nothing"],
+        &["grant", "no-such-user", "a", "invoke"],
+        &["grant", "0", "a", "everything"],
+    ] {
+        let ran = scratch.run(arguments);
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty());
+    }
+    assert!(scratch.run(&["--help"]).stdout.contains("Examples:"));
+    assert!(!scratch.run(&["--help"]).stdout.contains("exec"), "exec is for a runner, not for people");
+}
+
+#[test]
+fn regions_are_created_filled_saved_and_removed() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let content: Vec<u8> = (0..100_001_u32).map(|index| (index * 7 % 251) as u8).collect();
+    let (source, saved) = (scratch.file("source"), scratch.file("saved"));
+    fs::write(&source, &content).unwrap();
+    let (source, saved) = (source.to_str().unwrap(), saved.to_str().unwrap());
+    cluster.run(&["region", "create", "index", "--bytes", "3M", "--from", source]).fine();
+    cluster.run(&["region", "save", "index", saved]).fine();
+    let bytes = fs::read(saved).unwrap();
+    assert_eq!(bytes.len(), 3 << 20);
+    assert!(bytes.starts_with(&content) && bytes[content.len()..].iter().all(|byte| *byte == 0));
+    cluster.run(&["region", "create", "small", "--bytes", "4K"]).fine();
+    cluster.run(&["region", "load", "small", source]).refused(1, &["100001 bytes", "4096"]);
+    cluster.run(&["region", "create", "third", "--bytes", "4K", "--from", source]).refused(2, &["more than --bytes"]);
+    cluster.run(&["region", "create", "index", "--bytes", "4K"]).refused(1, &["already", "region remove index"]);
+    cluster.run(&["region", "create", "a/b", "--bytes", "4K"]).refused(2, &["cannot name a region"]);
+    cluster.run(&["region", "create", "zero", "--bytes", "0"]).refused(2, &["1 to"]);
+    cluster.run(&["region", "create", "vast", "--bytes", "16T"]).refused(1, &["no memory", "available"]);
+    cluster.run(&["region", "save", "nothing", saved]).refused(1, &["no region \"nothing\"", "region list"]);
+    cluster.run(&["region", "load", "nothing", source]).refused(1, &["no region \"nothing\""]);
+    assert_eq!(fs::read(saved).unwrap().len(), 3 << 20, "a failed save leaves the old file");
+    cluster.run(&["region", "remove", "index"]).fine();
+    cluster.run(&["region", "remove", "index"]).refused(1, &["no region"]);
+    let again = cluster.run(&["region", "create", "index", "--bytes", "4K", "--json"]).json();
+    assert_eq!((again["generation"].as_u64(), again["length_bytes"].as_u64()), (Some(2), Some(4096)));
+    cluster.run(&["region", "save", "index", saved]).fine();
+    assert_eq!(fs::read(saved).unwrap(), vec![0; 4096], "a region that is created again is zero");
+    let names: Vec<String> =
+        cluster.run(&["region", "list"]).stdout.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["index", "small"]);
+}

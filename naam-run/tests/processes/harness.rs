@@ -1,0 +1,172 @@
+//! Clusters of the built program, each in a state directory of its own.
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use tempfile::TempDir;
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Its output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Asserts success.
+    #[track_caller]
+    pub fn fine(&self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+    }
+
+    /// Asserts an exit code and words on standard error.
+    #[track_caller]
+    pub fn refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing: {self:?}");
+        }
+    }
+}
+
+/// A scratch directory that clusters are found in.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        Scratch(tempfile::tempdir().unwrap())
+    }
+
+    /// The parent of all cluster directories.
+    pub fn clusters(&self) -> PathBuf {
+        self.0.path().join("naam")
+    }
+
+    /// A file beside them.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_naam-run"));
+        command.env("XDG_RUNTIME_DIR", self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs one command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command().args(arguments).output().unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts a cluster and waits until it says that it runs.
+    pub fn start(&self, arguments: &[&str]) -> Cluster<'_> {
+        let mut child =
+            self.command().arg("cluster").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        stdout.read_line(&mut first).unwrap();
+        if !first.contains("is running") {
+            let mut stderr = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            panic!("the cluster did not start: {first:?} {stderr:?}");
+        }
+        Cluster { scratch: self, child, stdout }
+    }
+}
+
+/// A running cluster. Dropping it kills its supervisor; its place follows.
+pub struct Cluster<'a> {
+    scratch: &'a Scratch,
+    pub child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Cluster<'_> {
+    /// Runs a command against the cluster of the default name.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.scratch.run(arguments)
+    }
+
+    /// The host place's process.
+    pub fn place(&self) -> Process {
+        let status = self.run(&["--json", "status"]).json();
+        Process::open(status["places"][0]["process"].as_u64().unwrap() as u32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end: exit code, and what it printed after its first line.
+    pub fn ended(mut self) -> Ran {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Ran { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+
+    /// Its control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory().join("control.socket")
+    }
+
+    /// Its session socket.
+    pub fn session_socket(&self) -> PathBuf {
+        self.directory().join("session.socket")
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.scratch.clusters().join("default")
+    }
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Some process, which may not be a child.
+pub struct Process {
+    id: u32,
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    pub fn open(id: u32) -> Process {
+        let pid = Pid::from_raw(id as i32).unwrap();
+        Process { id, descriptor: rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap() }
+    }
+
+    pub fn kill(&self) {
+        rustix::process::pidfd_send_signal(&self.descriptor, Signal::KILL).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) {
+        rustix::event::poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], None).unwrap();
+    }
+
+    /// Whether the kernel knows nothing of it any more.
+    pub fn is_gone(&self) -> bool {
+        !Path::new(&format!("/proc/{}", self.id)).exists()
+    }
+}

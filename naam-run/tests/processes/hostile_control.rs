@@ -1,0 +1,136 @@
+//! What control and the session socket do with bytes that no client of ours would send: a clear refusal, and nothing else.
+
+use crate::harness::{Cluster, Scratch};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+/// Sends raw bytes and reads until the server closes; returns status and body. `leaves` says that nothing more will be sent.
+fn exchange(cluster: &Cluster<'_>, bytes: &[u8], leaves: bool) -> (u16, String) {
+    let mut stream = UnixStream::connect(cluster.control_socket()).unwrap();
+    // The server may refuse and close before it has read everything.
+    let _ = stream.write_all(bytes);
+    if leaves {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("{method} {path} HTTP/1.1\r\nhost: naam\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len())
+            .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+#[test]
+fn control_refuses_hostile_requests_with_clear_errors() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let deep = "[".repeat(50_000);
+    let long_name = "n".repeat(65);
+    let huge = vec![b' '; 70 * 1024];
+    let create = "/v0/regions/r";
+    let cases: &[(&str, &str, &[u8], u16, &str)] = &[
+        ("GET", "/", b"", 404, "no-such-route"),
+        ("GET", "/v0/secrets", b"", 404, "no-such-route"),
+        ("GET", "/v0/regions/../../etc/passwd", b"", 404, "no-such-route"),
+        ("DELETE", "/v0/status", b"", 405, "method-not-allowed"),
+        ("PUT", create, b"", 400, "bad-request"),
+        ("PUT", create, b"{", 400, "bad-request"),
+        ("PUT", create, b"[]", 400, "bad-request"),
+        ("PUT", create, b"\xff\xfe\x00", 400, "bad-request"),
+        ("PUT", create, deep.as_bytes(), 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": -1}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 1e300}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 18446744073709551616}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 18446744073709551615}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 0}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 4096, "more": 1}"#, 400, "bad-request"),
+        ("PUT", create, br#"{"length_bytes": 4096, "length_bytes": 4096}"#, 400, "bad-request"),
+        ("PUT", create, &huge, 413, "too-large"),
+        ("PUT", "/v0/regions/%2e%2e", br#"{"length_bytes": 4096}"#, 400, "bad-request"),
+        ("PUT", "/v0/regions/a%2fb", br#"{"length_bytes": 4096}"#, 400, "bad-request"),
+        ("PUT", "/v0/regions/%00", br#"{"length_bytes": 4096}"#, 400, "bad-request"),
+        ("PUT", &format!("/v0/regions/{long_name}"), br#"{"length_bytes": 4096}"#, 400, "bad-request"),
+        ("PUT", "/v0/regions/none/contents", b"x", 404, "not-found"),
+        ("GET", "/v0/regions/none/contents", b"", 404, "not-found"),
+        ("PUT", "/v0/deployments/d", br#"{"file": "0"}"#, 404, "not-found"),
+        ("PUT", "/v0/deployments/d", br#"{"file": 0}"#, 400, "bad-request"),
+        ("DELETE", "/v0/deployments/d", b"", 404, "not-found"),
+        ("PUT", "/v0/deployments/d/grants/-1", br#"{"grant": "invoke"}"#, 400, "bad-request"),
+        ("PUT", "/v0/deployments/d/grants/1", br#"{"grant": "all"}"#, 400, "bad-request"),
+        ("PUT", "/v0/deployments/d/grants/1", br#"{"grant": "invoke"}"#, 404, "not-found"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let (answered, text) = exchange(&cluster, &request(method, path, body), false);
+        let error: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {answered} {text:?}"));
+        assert_eq!((answered, error["code"].as_str()), (*status, Some(*code)), "{method} {path}: {error}");
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty() && message.len() < 400), "{error}");
+    }
+    cluster.run(&["region", "create", "r", "--bytes", "4K"]).fine();
+    let (status, text) = exchange(&cluster, &request("PUT", "/v0/regions/r/contents", &[7; 4097]), false);
+    assert_eq!(status, 413, "{text}");
+    assert_eq!(cluster.run(&["region", "list", "--json"]).json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn control_survives_what_is_not_http() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let many_headers = format!("GET /v0/status HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(10_000));
+    let announced = b"PUT /v0/regions/r HTTP/1.1\r\nhost: naam\r\ncontent-length: 99999999999\r\nconnection: close\r\n\r\n";
+    for bytes in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", &[0xff; 5000], many_headers.as_bytes(), announced] {
+        let (status, _) = exchange(&cluster, bytes, true);
+        assert_ne!(status, 200, "{:?}", &bytes[..bytes.len().min(40)]);
+    }
+    // Connections that say nothing, and leave in the middle of a request, hold nobody up.
+    let silent: Vec<UnixStream> = (0..20).map(|_| UnixStream::connect(cluster.control_socket()).unwrap()).collect();
+    for _ in 0..20 {
+        UnixStream::connect(cluster.control_socket()).unwrap().write_all(b"PUT /v0/regions/r HTTP/1.1\r\nhost").unwrap();
+    }
+    cluster.run(&["status"]).fine();
+    drop(silent);
+    cluster.run(&["stop"]).fine();
+    cluster.ended().fine();
+}
+
+fn session_socket(cluster: &Cluster<'_>) -> OwnedFd {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::connect(&socket, &SocketAddrUnix::new(cluster.session_socket()).unwrap()).unwrap();
+    socket
+}
+
+#[test]
+fn the_session_socket_refuses_what_is_not_a_request() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let huge = vec![b'['; 60_000];
+    for bytes in [
+        &b"{"[..],
+        b"{}",
+        b"null",
+        &[0xff; 64],
+        &huge,
+        br#"{"version": 0, "window": 1, "more": 1}"#,
+        br#"{"version": 9, "window": 1}"#,
+    ] {
+        let socket = session_socket(&cluster);
+        rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL).unwrap();
+        let mut answer = vec![0; 65536];
+        let (length, _) = rustix::net::recv(&socket, &mut answer[..], rustix::net::RecvFlags::empty()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer[..length]).unwrap();
+        assert_eq!(answer["Err"]["code"], "bad-request", "{answer}");
+    }
+    let status = cluster.run(&["status", "--json"]).json();
+    assert_eq!(status["sessions"], 0);
+}

@@ -1,0 +1,259 @@
+//! Control from a program's side: one blocking call per operation.
+//!
+//! Each call is one connection; nothing is kept open between calls, and a cluster that restarts under the same name is simply found again.
+
+use super::directory::Address;
+use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, SetGrant, Status};
+use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::records::{DeploymentRecord, Grant, RegionRecord};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Bytes of an answer that is not a region's contents.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a region that are sent at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A cluster's control.
+#[derive(Clone, Debug)]
+pub struct Control {
+    address: Address,
+}
+
+impl Control {
+    /// Control of the cluster at this address. Whether one runs there shows at the first call: every call may fail with
+    /// [`Code::NoCluster`], whose hint says how to start it, or with [`Code::UnsafeDirectory`] if somebody else could have made the sockets.
+    pub fn at(address: &Address) -> Control {
+        Control { address: address.clone() }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What runs, and how it is doing.
+    pub fn status(&self) -> Result<Status, ControlError> {
+        self.call(Method::GET, "/v0/status", empty())
+    }
+
+    /// Stops the cluster. Its supervisor answers before it goes.
+    pub fn stop(&self) -> Result<(), ControlError> {
+        self.call(Method::POST, "/v0/stop", empty())
+    }
+
+    /// All regions.
+    pub fn regions(&self) -> Result<Vec<RegionRecord>, ControlError> {
+        self.call(Method::GET, "/v0/regions", empty())
+    }
+
+    /// Creates a region of zeros.
+    pub fn create_region(&self, name: &str, request: &CreateRegion) -> Result<RegionRecord, ControlError> {
+        self.call(Method::PUT, &format!("/v0/regions/{}", segment(name)), json(request)?)
+    }
+
+    /// Removes a region that no deployment is bound to.
+    pub fn remove_region(&self, name: &str) -> Result<(), ControlError> {
+        self.call(Method::DELETE, &format!("/v0/regions/{}", segment(name)), empty())
+    }
+
+    /// Copies a region's bytes out, as they are while messages go on; returns their number.
+    pub fn save_region(&self, name: &str, to: &mut dyn Write) -> Result<u64, ControlError> {
+        self.run(async {
+            let (status, mut body) = self.send(Method::GET, &format!("/v0/regions/{}/contents", segment(name)), empty()).await?;
+            if status != StatusCode::OK {
+                return Err(read_error(body).await);
+            }
+            let expected = body.size_hint().exact();
+            let mut length_bytes = 0;
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| broken(&error))?;
+                if let Ok(chunk) = frame.into_data() {
+                    to.write_all(&chunk).map_err(|error| ControlError::io("writing the region's bytes", &error))?;
+                    length_bytes += chunk.len() as u64;
+                }
+            }
+            if expected.is_some_and(|expected| expected != length_bytes) {
+                return Err(ControlError::new(Code::Protocol, format!("the cluster sent {length_bytes} of {expected:?} bytes")));
+            }
+            Ok(length_bytes)
+        })
+    }
+
+    /// Copies `length_bytes` bytes to the region's beginning; the rest stays. Returns the number of bytes that went in.
+    pub fn load_region(&self, name: &str, from: Box<dyn Read + Send>, length_bytes: u64) -> Result<u64, ControlError> {
+        self.call(Method::PUT, &format!("/v0/regions/{}/contents", segment(name)), Sent::Contents { from, left: length_bytes })
+    }
+
+    /// Gives the cluster a bundle file, for [`Control::deploy`].
+    pub fn upload_bundle(&self, bytes: &[u8]) -> Result<BundleUploaded, ControlError> {
+        self.call(Method::POST, "/v0/bundles", Sent::Bytes(Full::new(Bytes::copy_from_slice(bytes))))
+    }
+
+    /// Runs a bundle under a name, bound to regions. The place that will run it checks it first.
+    pub fn deploy(&self, name: &str, request: &Deploy) -> Result<DeploymentRecord, ControlError> {
+        self.call(Method::PUT, &format!("/v0/deployments/{}", segment(name)), json(request)?)
+    }
+
+    /// One deployment.
+    pub fn deployment(&self, name: &str) -> Result<DeploymentRecord, ControlError> {
+        self.call(Method::GET, &format!("/v0/deployments/{}", segment(name)), empty())
+    }
+
+    /// The bundle that a deployment runs, with its constants as they were set.
+    pub fn deployed_bundle(&self, name: &str) -> Result<Vec<u8>, ControlError> {
+        self.run(async {
+            let (status, body) = self.send(Method::GET, &format!("/v0/deployments/{}/bundle", segment(name)), empty()).await?;
+            if status == StatusCode::OK { read(body).await } else { Err(read_error(body).await) }
+        })
+    }
+
+    /// Takes no more requests for a deployment, waits for those under way, and removes it.
+    pub fn undeploy(&self, name: &str) -> Result<(), ControlError> {
+        self.call(Method::DELETE, &format!("/v0/deployments/{}", segment(name)), empty())
+    }
+
+    /// Lets a user send requests to a deployment, or takes that back.
+    pub fn grant(&self, deployment: &str, tenant: u32, grant: Option<Grant>) -> Result<(), ControlError> {
+        let path = format!("/v0/deployments/{}/grants/{tenant}", segment(deployment));
+        match grant {
+            Some(grant) => self.call(Method::PUT, &path, json(&SetGrant { grant })?),
+            None => self.call(Method::DELETE, &path, empty()),
+        }
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Sent) -> Result<T, ControlError> {
+        self.run(async {
+            let (status, answer) = self.send(method, path, body).await?;
+            if status != StatusCode::OK {
+                return Err(read_error(answer).await);
+            }
+            let bytes = read(answer).await?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| ControlError::new(Code::Protocol, format!("the cluster's answer is malformed: {error}")))
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Sent) -> Result<(StatusCode, Incoming), ControlError> {
+        self.address.check()?;
+        let stream = match tokio::net::UnixStream::connect(self.address.control_socket()).await {
+            Ok(stream) => stream,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Err(self.address.not_running());
+            }
+            Err(error) => {
+                return Err(ControlError::io(format!("connecting to {}", self.address.control_socket().display()), &error));
+            }
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "naam")
+            .body(body)
+            .map_err(|error| ControlError::new(Code::BadRequest, error.to_string()))?;
+        let (parts, body) = sender.send_request(request).await.map_err(|error| broken(&error))?.into_parts();
+        Ok((parts.status, body))
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| ControlError::io("starting an event loop", &error))?;
+        runtime.block_on(work)
+    }
+}
+
+/// A path segment: bytes that a path cannot hold are percent-encoded, so that a wrong name is refused for what it is.
+fn segment(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => (byte as char).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+fn empty() -> Sent {
+    Sent::Bytes(Full::default())
+}
+
+fn json(value: &impl Serialize) -> Result<Sent, ControlError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| ControlError::new(Code::BadRequest, error.to_string()))?;
+    Ok(Sent::Bytes(Full::new(Bytes::from(bytes))))
+}
+
+async fn read(body: Incoming) -> Result<Vec<u8>, ControlError> {
+    let collected = http_body_util::Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok(collected
+        .map_err(|error| ControlError::new(Code::Protocol, format!("reading the cluster's answer: {error}")))?
+        .to_bytes()
+        .to_vec())
+}
+
+async fn read_error(body: Incoming) -> ControlError {
+    match read(body).await {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+            ControlError::new(Code::Protocol, format!("the cluster answered {:?}", String::from_utf8_lossy(&bytes)))
+        }),
+        Err(error) => error,
+    }
+}
+
+fn broken(error: &hyper::Error) -> ControlError {
+    ControlError::new(Code::Protocol, format!("the cluster ended the connection: {error}"))
+        .hint("it may have just stopped: look at the terminal where it ran")
+}
+
+/// A request's body.
+enum Sent {
+    Bytes(Full<Bytes>),
+    Contents { from: Box<dyn Read + Send>, left: u64 },
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Sent::Bytes(bytes) => Pin::new(bytes).poll_frame(context).map_err(|never| match never {}),
+            Sent::Contents { left: 0, .. } => Poll::Ready(None),
+            Sent::Contents { from, left } => {
+                let mut chunk = vec![0; (*left).min(CHUNK_BYTES as u64) as usize];
+                Poll::Ready(Some(from.read_exact(&mut chunk).map(|()| {
+                    *left -= chunk.len() as u64;
+                    Frame::data(Bytes::from(chunk))
+                })))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Sent::Bytes(bytes) => bytes.size_hint(),
+            Sent::Contents { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_stay_inside_the_path() {
+        assert_eq!(segment("plain-1.x_Y"), "plain-1.x_Y");
+        assert_eq!(segment("a/../b?c#d e\n\u{e4}"), "a%2F..%2Fb%3Fc%23d%20e%0A%C3%A4");
+    }
+}

@@ -1,0 +1,270 @@
+//! Where a cluster can be found: `$XDG_RUNTIME_DIR/naam/NAME`, else `naam-UID/NAME` in the temporary directory.
+//!
+//! A directory holds a lock, the control socket and the session socket of one running cluster. It and its parent belong to the user and
+//! are closed to everybody else; anything else is refused, by the cluster and by those who look for it.
+
+use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::name::check_name;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Name of a cluster that was not given one.
+pub const NAME_DEFAULT: &str = "default";
+/// Bytes of a Unix socket's path (`sun_path` less its end).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The place of one cluster's files. Whether a cluster runs there is another question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The cluster's name.
+    pub name: String,
+    /// The cluster's directory.
+    pub directory: PathBuf,
+}
+
+impl Address {
+    /// The address of the cluster with this name, for this user.
+    pub fn of(name: &str) -> Result<Address, ControlError> {
+        check_name("cluster", name)?;
+        Address::below(&root(), name)
+    }
+
+    /// The same with another root than the user's.
+    pub fn below(root: &Path, name: &str) -> Result<Address, ControlError> {
+        let address = Address { name: name.to_owned(), directory: root.join(name) };
+        if address.control_socket().as_os_str().len().max(address.session_socket().as_os_str().len()) > SOCKET_PATH_BYTES_MAX {
+            return Err(ControlError::new(
+                Code::BadRequest,
+                format!(
+                    "a socket's path takes {SOCKET_PATH_BYTES_MAX} bytes at most, and {} is too long",
+                    address.directory.display()
+                ),
+            )
+            .hint("use a shorter cluster name, or set XDG_RUNTIME_DIR to a shorter path"));
+        }
+        Ok(address)
+    }
+
+    /// The socket that speaks HTTP.
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("control.socket")
+    }
+
+    /// The socket that hands out sessions.
+    pub fn session_socket(&self) -> PathBuf {
+        self.directory.join("session.socket")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// Checks, for a client, that the directory is this user's alone. A cluster that is not there is [`Code::NoCluster`].
+    pub fn check(&self) -> Result<(), ControlError> {
+        let root = self.directory.parent().expect("a cluster's directory has a parent");
+        for directory in [root, self.directory.as_path()] {
+            match check_private(directory) {
+                Err(Unfit::Missing) => return Err(self.not_running()),
+                Err(Unfit::Refused(error)) => return Err(error),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The error that says how to start this cluster.
+    pub fn not_running(&self) -> ControlError {
+        let name = if self.name == NAME_DEFAULT { String::new() } else { format!(" --name {}", self.name) };
+        ControlError::new(Code::NoCluster, format!("no cluster {:?} is running ({})", self.name, self.directory.display()))
+            .hint(format!("start it with `naam-run cluster{name}` in another terminal"))
+    }
+}
+
+/// A directory that this process holds for its cluster. Dropping it removes everything in it.
+#[derive(Debug)]
+pub struct Held {
+    address: Address,
+    _lock: File,
+}
+
+impl Held {
+    /// Takes the directory for a new cluster; refused while another process holds it, and if others could reach it.
+    pub fn take(address: &Address) -> Result<Held, ControlError> {
+        let root = address.directory.parent().expect("a cluster's directory has a parent");
+        loop {
+            for directory in [root, address.directory.as_path()] {
+                create_private(directory)?;
+            }
+            match Held::lock(address)? {
+                Some(lock) => {
+                    let held = Held { address: address.clone(), _lock: lock };
+                    held.remove_sockets();
+                    return Ok(held);
+                }
+                // The holder that was just ending removed the file that we had opened.
+                None => continue,
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn lock(address: &Address) -> Result<Option<File>, ControlError> {
+        let path = address.lock();
+        let failed = |error: io::Error| ControlError::io(format!("locking {}", path.display()), &error);
+        let mut file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result.map_err(failed)?,
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut process = String::new();
+            let _ = file.read_to_string(&mut process);
+            return Err(ControlError::new(
+                Code::ClusterExists,
+                format!("cluster {:?} is running already (process {process})", address.name),
+            )
+            .hint(format!("use it as it is, stop it with `naam-run stop --cluster {}`, or give another --name", address.name)));
+        }
+        let same = fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|held| named.ino() == held.ino()));
+        if !same {
+            return Ok(None);
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Some(file))
+    }
+
+    fn remove_sockets(&self) {
+        for path in [self.address.control_socket(), self.address.session_socket()] {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.remove_sockets();
+        let _ = fs::remove_file(self.address.lock());
+        let _ = fs::remove_dir(&self.address.directory);
+        // Fails while other clusters are there.
+        let _ = fs::remove_dir(self.address.directory.parent().expect("a cluster's directory has a parent"));
+    }
+}
+
+/// The directory above all clusters of this user.
+pub fn root() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(runtime) => runtime.join("naam"),
+        None => std::env::temp_dir().join(format!("naam-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+enum Unfit {
+    Missing,
+    Refused(ControlError),
+}
+
+fn check_private(directory: &Path) -> Result<(), Unfit> {
+    let metadata = match fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unfit::Missing),
+        Err(error) => return Err(Unfit::Refused(ControlError::io(format!("reading {}", directory.display()), &error))),
+        Ok(metadata) => metadata,
+    };
+    let refused = |what: String, hint: String| Err(Unfit::Refused(ControlError::new(Code::UnsafeDirectory, what).hint(hint)));
+    let shown = directory.display();
+    if !metadata.is_dir() {
+        return refused(format!("{shown} is not a directory"), format!("remove it: `rm {shown}`"));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return refused(
+            format!("{shown} belongs to user {}, not to you ({user})", metadata.uid()),
+            "set XDG_RUNTIME_DIR to a directory of your own".into(),
+        );
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return refused(format!("{shown} is open to other users (mode {mode:04o})"), format!("close it: `chmod 700 {shown}`"));
+    }
+    Ok(())
+}
+
+fn create_private(directory: &Path) -> Result<(), ControlError> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // The holder of another cluster has just removed the parent: the caller's loop makes it again.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && directory.parent().is_some_and(Path::exists) => {}
+        Err(error) => {
+            return Err(ControlError::io(format!("creating {}", directory.display()), &error)
+                .hint("set XDG_RUNTIME_DIR to a directory of your own, or unset it to use the temporary directory"));
+        }
+        Ok(()) => {}
+    }
+    match check_private(directory) {
+        Err(Unfit::Refused(error)) => Err(error),
+        Err(Unfit::Missing) | Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_a_name_and_nothing_left_behind() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("naam");
+        let address = Address::below(&root, "one").unwrap();
+        assert_eq!(address.check().unwrap_err().code, Code::NoCluster);
+        let held = Held::take(&address).unwrap();
+        let other = Held::take(&Address::below(&root, "two").unwrap()).unwrap();
+        address.check().unwrap();
+        let error = Held::take(&address).unwrap_err();
+        assert_eq!(error.code, Code::ClusterExists);
+        assert!(error.message.contains(&std::process::id().to_string()), "{error}");
+        fs::write(address.control_socket(), "").unwrap();
+        drop(held);
+        assert!(root.exists() && !address.directory.exists());
+        drop(other);
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn what_a_dead_holder_left_is_taken_over() {
+        let scratch = tempfile::tempdir().unwrap();
+        let address = Address::below(&scratch.path().join("naam"), "one").unwrap();
+        create_private(address.directory.parent().unwrap()).unwrap();
+        create_private(&address.directory).unwrap();
+        fs::write(address.lock(), "4194304").unwrap();
+        fs::write(address.control_socket(), "").unwrap();
+        let held = Held::take(&address).unwrap();
+        assert!(!held.address().control_socket().exists());
+    }
+
+    #[test]
+    fn directories_of_others_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("naam");
+        let address = Address::below(&root, "one").unwrap();
+        drop(Held::take(&address).unwrap());
+        create_private(&root).unwrap();
+        for mode in [0o755, 0o710, 0o707] {
+            fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Held::take(&address).unwrap_err().code, Code::UnsafeDirectory);
+            assert_eq!(address.check().unwrap_err().code, Code::UnsafeDirectory);
+        }
+        fs::remove_dir(&root).unwrap();
+        std::os::unix::fs::symlink(scratch.path(), &root).unwrap();
+        assert_eq!(Held::take(&address).unwrap_err().code, Code::UnsafeDirectory);
+    }
+
+    #[test]
+    fn long_paths_are_refused() {
+        assert_eq!(Address::below(Path::new(&format!("/{}", "d".repeat(90))), "name").unwrap_err().code, Code::BadRequest);
+    }
+}

@@ -1,0 +1,123 @@
+//! Where clients get sessions: a `SOCK_SEQPACKET` Unix socket. One connection is one session, and lives as long.
+//!
+//! A client sends one [`SessionRequest`]; the answer is a [`SessionOffer`] with descriptors, or why there is none. Nothing else is ever sent:
+//! a connection that becomes readable again has ended, its client is gone or hostile, and the session's memory is freed.
+
+use super::directory::Address;
+use crate::channel::{self, AsyncChannel, ChannelError};
+use crate::supervisor::Supervisor;
+use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::sessions::{SessionOffer, SessionRequest};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+
+/// Connections at a time, with a session or still without; more wait.
+const CONNECTIONS_MAX: usize = 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+/// How long a connection may take to say what it wants.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// The socket that hands out sessions.
+pub(crate) struct Listener {
+    socket: UnixListener,
+}
+
+impl Listener {
+    /// Listens at a path that does not exist yet.
+    pub(crate) fn bind(path: &Path) -> Result<Listener, ControlError> {
+        let listen = || -> io::Result<UnixListener> {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+            rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            UnixListener::from_std(socket.into())
+        };
+        Ok(Listener { socket: listen().map_err(|error| ControlError::io(format!("listening at {}", path.display()), &error))? })
+    }
+
+    /// Hands out sessions until it is cancelled.
+    pub(crate) async fn serve(self, supervisor: Arc<Supervisor>) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            match self.accept().await {
+                Ok(connection) => {
+                    let supervisor = supervisor.clone();
+                    tokio::spawn(async move {
+                        // A connection that fails is closed; nobody else needs to know.
+                        let _ = serve_connection(&supervisor, connection).await;
+                        drop(permit);
+                    });
+                }
+                // The kernel refuses when descriptors are short: some are given back when sessions end.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<AsyncChannel> {
+        let (connection, _) = self.socket.accept().await?;
+        AsyncChannel::new(connection.into_std()?.into())
+    }
+}
+
+async fn serve_connection(supervisor: &Arc<Supervisor>, connection: AsyncChannel) -> Result<(), ChannelError> {
+    let tenant = connection.peer()?;
+    let request = match tokio::time::timeout(REQUEST_MAX, connection.receive::<SessionRequest>()).await {
+        Ok(Ok((request, _))) => request,
+        Ok(Err(ChannelError::Malformed(what))) => {
+            return refuse(&connection, ControlError::new(Code::BadRequest, format!("a session request was expected: {what}")))
+                .await;
+        }
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return refuse(&connection, ControlError::new(Code::TimedOut, "no session request came")).await,
+    };
+    match supervisor.open_session(tenant, &request).await {
+        Err(error) => refuse(&connection, error).await,
+        Ok(session) => {
+            let descriptors: Vec<_> = session.descriptors.iter().map(AsFd::as_fd).collect();
+            let offer: Result<&SessionOffer, ControlError> = Ok(&session.offer);
+            let sent = connection.send(&offer, &descriptors).await;
+            drop(descriptors);
+            if sent.is_ok() {
+                // Hangup, or a packet that nobody may send.
+                connection.readable().await;
+            }
+            supervisor.close_session(session.offer.number).await;
+            sent
+        }
+    }
+}
+
+async fn refuse(connection: &AsyncChannel, error: ControlError) -> Result<(), ChannelError> {
+    let refused: Result<SessionOffer, ControlError> = Err(error);
+    connection.send(&refused, &[]).await
+}
+
+/// Asks the cluster at `address` for a session. The connection must stay open for as long as the session is used; when it becomes readable the
+/// cluster is gone.
+pub(crate) fn open(address: &Address, request: &SessionRequest) -> Result<(SessionOffer, Vec<OwnedFd>, OwnedFd), ControlError> {
+    address.check()?;
+    let path = address.session_socket();
+    let failed = |error: io::Error| ControlError::io(format!("connecting to {}", path.display()), &error);
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    let socket = socket.map_err(|errno| failed(errno.into()))?;
+    let name = SocketAddrUnix::new(&path).map_err(|errno| failed(errno.into()))?;
+    match rustix::net::connect(&socket, &name) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => return Err(address.not_running()),
+        result => result.map_err(|errno| failed(errno.into()))?,
+    }
+    let broken = |error: ChannelError| ControlError::new(Code::Protocol, format!("opening a session: {error}"));
+    channel::send(&socket, request, &[]).map_err(broken)?;
+    let (offer, descriptors): (Result<SessionOffer, ControlError>, _) = channel::receive(&socket).map_err(broken)?;
+    Ok((offer?, descriptors, socket))
+}

@@ -1,0 +1,132 @@
+//! The body of a place's process: takes orders from its supervisor, checks what it is given to run, and feeds its executors.
+//!
+//! Orders arrive on standard input, one after another, on the process's main thread; executors are threads that the orders reach
+//! through their mailboxes, between batches. A place that loses its supervisor ends at once: nothing of a cluster outlives it.
+
+pub mod bundles;
+mod executors;
+
+pub use bundles::NativePrograms;
+
+use crate::channel::{self, ChannelError};
+use crate::memory::SharedMemory;
+use crate::session::SlotTable;
+use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::protocol::{self, Answer, Numbered, Order, Reply, Session, Start};
+use crate::transport::shared_memory::RingLink;
+use crate::transport::wake::Wake;
+use executors::Executors;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Exit code of a place that lost its supervisor.
+const ORPHANED: i32 = 3;
+
+/// Runs this process as a place until it is told to stop; returns its exit code.
+pub fn run(programs: &NativePrograms) -> i32 {
+    match serve(programs) {
+        Ok(()) => 0,
+        Err(ChannelError::Closed) => ORPHANED,
+        Err(error) => {
+            eprintln!("naam-host: {error}: this process is started by a supervisor, not by hand");
+            2
+        }
+    }
+}
+
+/// Where answers go: any thread may send one.
+#[derive(Clone)]
+pub(crate) struct Answers(Arc<OwnedFd>);
+
+impl Answers {
+    /// Answers an order. A supervisor that is gone is noticed where orders are awaited.
+    pub(crate) fn send(&self, number: u64, content: Result<Answer, ControlError>, descriptors: &[BorrowedFd<'_>]) {
+        let _ = channel::send(&self.0, &Reply { number, content }, descriptors);
+    }
+}
+
+/// A place that has started.
+struct Place {
+    executors: Executors,
+    bundles: bundles::Bundles,
+}
+
+fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
+    let orders = Arc::new(io::stdin().as_fd().try_clone_to_owned()?);
+    let answers = Answers(orders.clone());
+    let mut place: Option<Place> = None;
+    loop {
+        let (Numbered { number, content }, descriptors): (Numbered<Order>, Vec<OwnedFd>) = channel::receive(&orders)?;
+        let answered = match (content, &mut place) {
+            (Order::Stop, _) => return Ok(()),
+            (Order::Start(start), None) => start_place(&start, descriptors, programs, &answers).map(|started| {
+                place = Some(started);
+                Answer::Done
+            }),
+            (Order::Deploy(deployment), Some(place)) => match place.bundles.prepare(&deployment, descriptors) {
+                Ok(prepared) => {
+                    place.executors.deploy(number, prepared);
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            (Order::Undeploy { index, generation }, Some(place)) => {
+                place.executors.undeploy(number, index, generation);
+                continue;
+            }
+            (Order::Open(session), Some(place)) => open(place, &session, descriptors).map(|()| Answer::Done),
+            (Order::Grant { session, grants }, Some(place)) => {
+                place.executors.grant(number, session, &grants);
+                continue;
+            }
+            (Order::Close { session }, Some(place)) => {
+                place.executors.detach(session);
+                Ok(Answer::Done)
+            }
+            (Order::Start(_), Some(_)) | (_, None) => {
+                Err(ControlError::new(Code::Protocol, "the first order, and only the first, starts a place"))
+            }
+        };
+        answers.send(number, answered, &[]);
+    }
+}
+
+fn start_place(
+    start: &Start,
+    descriptors: Vec<OwnedFd>,
+    programs: &NativePrograms,
+    answers: &Answers,
+) -> Result<Place, ControlError> {
+    if start.version != protocol::VERSION {
+        return Err(ControlError::new(Code::Protocol, format!("place protocol version {}", start.version)));
+    }
+    let [metrics] = take(descriptors)?;
+    let metrics = SharedMemory::from_descriptor(metrics)
+        .and_then(|memory| memory.map())
+        .map_err(|error| ControlError::io("mapping counters", &error))?;
+    let executors = Executors::start(start, metrics, answers.clone())?;
+    Ok(Place { executors, bundles: bundles::Bundles::new(start.engine, programs.clone()) })
+}
+
+fn open(place: &mut Place, session: &Session, descriptors: Vec<OwnedFd>) -> Result<(), ControlError> {
+    let failed = |error: io::Error| ControlError::io("mapping a session", &error);
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| ControlError::new(Code::Protocol, "a session with too few descriptors"));
+    let slots = SharedMemory::from_descriptor(next()?).and_then(|memory| memory.map()).map_err(failed)?;
+    let slots =
+        SlotTable::new(slots, session.slots).ok_or_else(|| ControlError::new(Code::Protocol, "slot records of another size"))?;
+    let mut links = Vec::new();
+    for _ in 0..place.executors.count() {
+        let (memory, wake) = (next()?, next()?);
+        let mapping = SharedMemory::from_descriptor(memory).and_then(|memory| memory.map()).map_err(failed)?;
+        links.push(RingLink::server(mapping, session.rings, Wake::from_descriptor(wake)).map_err(failed)?);
+    }
+    place.executors.attach(session, links, &slots);
+    Ok(())
+}
+
+/// Exactly so many descriptors.
+fn take<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N], ControlError> {
+    descriptors.try_into().map_err(|_| ControlError::new(Code::Protocol, format!("an order needs {N} descriptors")))
+}

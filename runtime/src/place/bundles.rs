@@ -1,0 +1,210 @@
+//! From a bundle file to a deployment: everything that a place checks before it runs a byte of it.
+//!
+//! Nothing that the supervisor or anybody before it has found counts here: the file is parsed, its constants are set, its handlers are
+//! proved and its regions measured again.
+
+use crate::deployment::{BindError, Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
+use crate::engine::{Engine, InterpreterEngine, Program};
+use crate::memory::{Mapping, Region, SharedMemory};
+use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::protocol::{self, Deployed, EngineChoice};
+use crate::supervisor::records::HandlerSummary;
+use crate::supervisor::{read_sealed, sealed_file};
+use naamc::abi::Rights;
+use naamc::bundle::{Bundle, CheckedBundle};
+use naamc::diagnostic::Finding;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+/// Findings that are told of a bundle that is refused; `naamc check` tells all.
+const FINDINGS_TOLD_MAX: usize = 8;
+
+/// Rust programs that stand for handlers of the same name under [`EngineChoice::Native`].
+#[derive(Clone, Default)]
+pub struct NativePrograms {
+    programs: BTreeMap<String, Arc<dyn Program>>,
+}
+
+impl NativePrograms {
+    /// Adds the program that stands for every handler of this name.
+    pub fn with(mut self, handler: &str, program: Arc<dyn Program>) -> NativePrograms {
+        self.programs.insert(handler.to_owned(), program);
+        self
+    }
+}
+
+/// A deployment that is ready for the executors.
+pub(crate) struct Prepared {
+    pub(crate) deployment: Arc<Deployment>,
+    /// What the supervisor is told.
+    pub(crate) answer: Deployed,
+    /// The bundle that runs, sealed.
+    pub(crate) bundle: OwnedFd,
+}
+
+/// What a place needs to make deployments.
+pub(crate) struct Bundles {
+    engine: EngineChoice,
+    programs: NativePrograms,
+    /// Regions that are mapped already, by id and generation.
+    mappings: HashMap<(u32, u32), Weak<Mapping>>,
+}
+
+/// The engine of this name.
+///
+/// # Errors
+/// If this build does not have it, or it is none: native programs stand beside the engines.
+pub fn engine(choice: EngineChoice) -> Result<&'static dyn Engine, ControlError> {
+    match choice {
+        EngineChoice::Interpreter => Ok(&InterpreterEngine),
+        #[cfg(feature = "jit")]
+        EngineChoice::Jit => Ok(&crate::engine::jit::JitEngine),
+        choice => Err(ControlError::new(Code::BadRequest, format!("this build has no engine {:?}", choice.name()))
+            .hint("use the interpreter")),
+    }
+}
+
+impl Bundles {
+    /// With the engine of deployments that do not say otherwise.
+    pub(crate) fn new(engine: EngineChoice, programs: NativePrograms) -> Bundles {
+        Bundles { engine, programs, mappings: HashMap::new() }
+    }
+
+    /// Checks a bundle and binds it.
+    pub(crate) fn prepare(&mut self, order: &protocol::Deployment, descriptors: Vec<OwnedFd>) -> Result<Prepared, ControlError> {
+        let mut descriptors = descriptors.into_iter();
+        let file = descriptors.next().ok_or_else(|| ControlError::new(Code::Protocol, "a deployment without a file"))?;
+        let checked = check(&read_sealed(&file)?, &order.constants)?;
+        let memories: Vec<OwnedFd> = descriptors.collect();
+        let bindings = self.bindings(&checked, order, memories)?;
+        let deployment = self.bind(&checked, order, bindings)?;
+        let meaning = &checked.bundle().meaning;
+        let summary = |handler: &naamc::bundle::Handler| HandlerSummary {
+            name: handler.function.name.clone(),
+            message_bytes: handler.function.entry.body_bytes,
+            read_only: !handler.manifest.has_effects,
+            udma_operations_max: handler.manifest.udma_operations_max,
+        };
+        let answer = Deployed {
+            bundle: checked.id().to_string(),
+            regions: meaning.environment.regions.iter().map(|region| region.name.clone()).collect(),
+            handlers: meaning.handlers.iter().map(summary).collect(),
+        };
+        Ok(Prepared { deployment: Arc::new(deployment), answer, bundle: sealed_file(&checked.bundle().to_bytes())? })
+    }
+
+    /// The regions that a bundle declares, each bound to memory that is mapped here.
+    fn bindings(
+        &mut self,
+        checked: &CheckedBundle,
+        order: &protocol::Deployment,
+        memories: Vec<OwnedFd>,
+    ) -> Result<Vec<Binding>, ControlError> {
+        let declared = &checked.bundle().meaning.environment.regions;
+        let names = || declared.iter().map(|region| region.name.as_str()).collect::<Vec<_>>().join(", ");
+        if let Some(unknown) = order.bindings.iter().find(|binding| declared.iter().all(|region| region.name != binding.declared)) {
+            return Err(ControlError::new(Code::BundleRefused, format!("the bundle declares no region {:?}", unknown.declared))
+                .hint(format!("it declares: {}", names())));
+        }
+        let mut mapped = HashMap::new();
+        for (binding, memory) in order.bindings.iter().zip(memories) {
+            mapped.insert(binding.declared.as_str(), (self.map(binding.region, memory)?, Rights(binding.rights)));
+        }
+        let bind = |region: &naamc::program::RegionDeclaration| {
+            let (region, rights) = mapped.remove(region.name.as_str()).ok_or_else(|| {
+                ControlError::new(Code::BundleRefused, format!("region {:?} of the bundle is not bound", region.name))
+                    .hint(format!("bind each of its regions ({}): --bind {}=REGION_NAME", names(), region.name))
+            })?;
+            Ok(Binding { region, rights })
+        };
+        declared.iter().map(bind).collect()
+    }
+
+    fn map(&mut self, region: protocol::Region, memory: OwnedFd) -> Result<Region, ControlError> {
+        self.mappings.retain(|_, mapping| mapping.strong_count() > 0);
+        let known = self.mappings.get(&(region.id, region.generation)).and_then(Weak::upgrade);
+        let mapping = match known {
+            Some(mapping) => mapping,
+            None => {
+                let mapped = SharedMemory::from_descriptor(memory).and_then(|memory| memory.map());
+                let mapping = mapped.map_err(|error| ControlError::io("mapping a region", &error))?;
+                self.mappings.insert((region.id, region.generation), Arc::downgrade(&mapping));
+                mapping
+            }
+        };
+        Region::local(mapping, region.length_bytes)
+            .ok_or_else(|| ControlError::new(Code::Protocol, "a region that is shorter than it was said to be"))
+    }
+
+    fn bind(
+        &self,
+        checked: &CheckedBundle,
+        order: &protocol::Deployment,
+        bindings: Vec<Binding>,
+    ) -> Result<Deployment, ControlError> {
+        let choice = order.engine.unwrap_or(self.engine);
+        let native = choice == EngineChoice::Native;
+        let compiler = engine(if native { EngineChoice::default() } else { choice })?;
+        let identity = Identity { name: order.name.clone(), index: order.index, generation: order.generation };
+        let limits = Limits { back_edges: order.limits.back_edges, udma_operations: order.limits.udma_operations };
+        let meaning = &checked.bundle().meaning;
+        let handlers: Vec<Checked<'_>> = checked
+            .proofs()
+            .iter()
+            .zip(&meaning.handlers)
+            .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
+            .collect();
+        let regions: Vec<Region> = bindings.iter().map(|binding| binding.region.clone()).collect();
+        let deployment =
+            Deployment::bind(identity.clone(), &meaning.environment, &handlers, bindings, compiler, limits).map_err(refused)?;
+        if !native {
+            return Ok(deployment);
+        }
+        if !deployment.handlers().iter().any(|handler| self.programs.programs.contains_key(handler.name())) {
+            return Err(ControlError::new(
+                Code::BundleRefused,
+                "this program has no native counterpart of any handler of the bundle",
+            ));
+        }
+        let handlers = deployment.handlers().iter().zip(&meaning.handlers).map(|(handler, declared)| {
+            match self.programs.programs.get(handler.name()) {
+                Some(program) => {
+                    Handler::new(handler.name(), Shape::of(&declared.manifest, declared.function.entry.body_bytes), program.clone())
+                }
+                None => handler.clone(),
+            }
+        });
+        Ok(Deployment::new(identity, handlers.collect(), regions, limits))
+    }
+}
+
+/// Parses a bundle, sets its constants, and proves its handlers.
+fn check(bytes: &[u8], constants: &[(String, serde_json::Value)]) -> Result<CheckedBundle, ControlError> {
+    let mut bundle = Bundle::parse(bytes).map_err(|finding| found(&[finding]))?;
+    if !constants.is_empty() {
+        bundle = bundle.with_constants(constants).map_err(|findings| found(&findings))?;
+    }
+    bundle.check().map_err(|findings| found(&findings))
+}
+
+fn found(findings: &[Finding]) -> ControlError {
+    let told: Vec<String> = findings.iter().take(FINDINGS_TOLD_MAX).map(Finding::to_string).collect();
+    let more = findings.len().saturating_sub(FINDINGS_TOLD_MAX);
+    let rest = if more > 0 { format!("\nand {more} more: see `naamc check`") } else { String::new() };
+    let error = ControlError::new(Code::BundleRefused, format!("the bundle is refused: {}{rest}", told.join("\n")));
+    match findings.iter().find_map(|finding| finding.hint.clone()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn refused(error: BindError) -> ControlError {
+    let hint = match &error {
+        BindError::Regions { .. } => "bind each region that the bundle declares, once: --bind REGION=REGION_NAME",
+        BindError::Rights { .. } => "bind the region with that right, or leave the rights away to give all",
+        BindError::TooShort { .. } => "bind a longer region: `naam-run region create NAME --bytes N`",
+        BindError::Engine { .. } => "start the cluster with `--engine interpreter`",
+    };
+    ControlError::new(Code::BundleRefused, error.to_string()).hint(hint)
+}

@@ -1,0 +1,220 @@
+//! The executor threads of a place, and what they are told.
+//!
+//! A command goes into every executor's mailbox; orders that need all of them to have obeyed are answered by the last one to say so. A
+//! thread that ends unasked takes the process with it: its supervisor then knows for certain that it runs no more.
+
+use super::Answers;
+use super::bundles::Prepared;
+use crate::clock::MonotonicClock;
+use crate::executor::thread::{self, Inbox, Mailbox, Waiting};
+use crate::executor::{Command, Event, Executor, Options, ServerSession};
+use crate::memory::Mapping;
+use crate::metrics::{Metrics, MetricsWriter};
+use crate::session::{Grants, SlotTable};
+use crate::supervisor::error::ControlError;
+use crate::supervisor::protocol::{Answer, MayInvoke, Session, Start};
+use crate::transport::shared_memory::RingLink;
+use crate::udma::Local;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+/// How long an executor without work looks for some before it sleeps, where cores are to spare: about what a wake-up costs.
+const SPIN_US: u32 = 50;
+
+/// All executors of a place.
+pub(crate) struct Executors {
+    mailboxes: Vec<Mailbox<RingLink>>,
+    pending: Arc<Pending>,
+}
+
+/// Orders that are answered when all executors have done something.
+struct Pending {
+    answers: Answers,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Default)]
+struct Orders {
+    last_token: u64,
+    /// By token: what remains before the order is answered.
+    acknowledgements: HashMap<u64, Acknowledgement>,
+    /// By index and generation: executors that still drain a deployment, and the orders that wait for it.
+    drains: HashMap<(u16, u16), (usize, Vec<u64>)>,
+}
+
+struct Acknowledgement {
+    left: usize,
+    number: u64,
+    answer: Answer,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Executors {
+    /// Starts the threads.
+    pub(crate) fn start(start: &Start, metrics: Arc<Mapping>, answers: Answers) -> Result<Executors, ControlError> {
+        let failed = |error: io::Error| ControlError::io("starting executors", &error);
+        let metrics = Metrics::new(metrics);
+        let pending = Arc::new(Pending { answers, orders: Mutex::default() });
+        let waiting = Waiting { spin_us: if spins(start.executors) { SPIN_US } else { 0 } };
+        let mut mailboxes = Vec::new();
+        for block in 0..start.executors {
+            let (mailbox, inbox) = thread::mailbox().map_err(failed)?;
+            let options = Options::host(start.first_executor + block, seed());
+            let cpu = start.cpus.as_ref().and_then(|cpus| cpus.get(usize::from(block)).copied());
+            let metrics = metrics.writer(usize::from(block)).unwrap_or_else(MetricsWriter::nowhere);
+            let pending = pending.clone();
+            std::thread::Builder::new()
+                .name(format!("executor-{}", options.number))
+                .spawn(move || run(options, cpu, metrics, &inbox, waiting, &pending))
+                .map_err(failed)?;
+            mailboxes.push(mailbox);
+        }
+        Ok(Executors { mailboxes, pending })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Serves a deployment; order `number` is answered when all do.
+    pub(crate) fn deploy(&self, number: u64, prepared: Prepared) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Deploy(prepared.deployment.clone()));
+        }
+        self.acknowledge(number, Answer::Deployed(prepared.answer), vec![prepared.bundle]);
+    }
+
+    /// Drains a deployment; order `number` is answered when nothing of it is under way.
+    pub(crate) fn undeploy(&self, number: u64, index: u16, generation: u16) {
+        let first = {
+            let mut orders = self.pending.orders();
+            let (_, waiting) = orders.drains.entry((index, generation)).or_insert_with(|| (self.count(), Vec::new()));
+            waiting.push(number);
+            waiting.len() == 1
+        };
+        if first {
+            for mailbox in &self.mailboxes {
+                mailbox.send(Command::Undeploy(index));
+            }
+        }
+    }
+
+    /// Serves a session.
+    pub(crate) fn attach(&self, session: &Session, links: Vec<RingLink>, slots: &SlotTable) {
+        for (mailbox, link) in self.mailboxes.iter().zip(links) {
+            let grants = grants(&session.grants);
+            mailbox.send(Command::Attach(ServerSession { id: session.number, link, slots: slots.clone(), grants }));
+        }
+    }
+
+    /// Changes what a session may do; order `number` is answered when all know.
+    pub(crate) fn grant(&self, number: u64, session: u32, may_invoke: &MayInvoke) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Grant(session, grants(may_invoke)));
+        }
+        self.acknowledge(number, Answer::Done, Vec::new());
+    }
+
+    /// Forgets a session.
+    pub(crate) fn detach(&self, session: u32) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Detach(session));
+        }
+    }
+
+    fn acknowledge(&self, number: u64, answer: Answer, descriptors: Vec<OwnedFd>) {
+        let token = {
+            let mut orders = self.pending.orders();
+            orders.last_token += 1;
+            let token = orders.last_token;
+            orders.acknowledgements.insert(token, Acknowledgement { left: self.count(), number, answer, descriptors });
+            token
+        };
+        for mailbox in &self.mailboxes {
+            mailbox.send(Command::Acknowledge(token));
+        }
+    }
+}
+
+impl Pending {
+    fn orders(&self) -> std::sync::MutexGuard<'_, Orders> {
+        self.orders.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Hears what one executor has to say.
+    fn hear(&self, event: Event) {
+        let mut orders = self.orders();
+        match event {
+            // The supervisor learns of a client's end from its own connection.
+            Event::SessionClosed(_) => {}
+            Event::Acknowledged(token) => {
+                let Some(acknowledgement) = orders.acknowledgements.get_mut(&token) else { return };
+                acknowledgement.left -= 1;
+                if acknowledgement.left == 0
+                    && let Some(done) = orders.acknowledgements.remove(&token)
+                {
+                    let descriptors: Vec<_> = done.descriptors.iter().map(AsFd::as_fd).collect();
+                    self.answers.send(done.number, Ok(done.answer), &descriptors);
+                }
+            }
+            Event::Drained(index, generation) => {
+                let Some((left, _)) = orders.drains.get_mut(&(index, generation)) else { return };
+                *left -= 1;
+                if *left == 0
+                    && let Some((_, waiting)) = orders.drains.remove(&(index, generation))
+                {
+                    for number in waiting {
+                        self.answers.send(number, Ok(Answer::Done), &[]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The body of an executor's thread, which never ends before the process.
+fn run(options: Options, cpu: Option<u32>, metrics: MetricsWriter, inbox: &Inbox<RingLink>, waiting: Waiting, pending: &Pending) {
+    /// Ends the process when the thread ends, by a panic too.
+    struct Fatal;
+    impl Drop for Fatal {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let _fatal = Fatal;
+    if let Some(cpu) = cpu {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu as usize);
+        // Unpinned is slower, not wrong: the CPU may have been taken away since it was chosen.
+        let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+    let mut executor = Executor::new(options, Box::new(Local), metrics);
+    let ended = thread::run(&mut executor, inbox, &MonotonicClock::new(), waiting, &mut |event| pending.hear(event));
+    eprintln!("naam-host: executor {} ended: {ended:?}", options.number);
+}
+
+/// Whether executors may spin: only while they and one client at least have a core each.
+fn spins(executors: u16) -> bool {
+    let allowed = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+    u32::from(executors) < allowed
+}
+
+/// A random number: keys of the standard library's hash maps are seeded by the system.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn grants(may_invoke: &MayInvoke) -> Grants {
+    match may_invoke {
+        MayInvoke::All => Grants::all(),
+        MayInvoke::Deployments(indices) => {
+            let mut grants = Grants::none();
+            indices.iter().for_each(|index| grants.allow_invoke(*index));
+            grants
+        }
+    }
+}

@@ -1,0 +1,643 @@
+//! The supervisor of a node: owns all memory, starts and reaps the places, decides who may do what, and runs no handler.
+//!
+//! Its operations are what control serves; changes happen one after another, while questions are answered at any time. A place is
+//! believed when it refuses a bundle, never asked to take one unchecked.
+
+pub mod api;
+pub mod error;
+pub mod grants;
+pub mod host;
+pub mod name;
+pub mod protocol;
+pub mod records;
+pub mod regions;
+pub mod sessions;
+pub mod store;
+
+use crate::memory::{Pages, SharedMemory};
+use crate::metrics::Metrics;
+use crate::steering::{FLOW_TABLE_BYTES, FlowTable};
+use api::{CreateRegion, Deploy, ExecutorStatus, PlaceStatus, Status};
+use error::{Code, ControlError};
+use grants::{Action, authorise};
+use host::{PlaceEnd, PlaceProcess};
+use name::check_name;
+use protocol::{Answer, Bound, Deployment, EngineChoice, MayInvoke, Order, Region, Session, Start};
+use records::{
+    Binding, DEPLOYMENTS_MAX, DeploymentRecord, GRANTS_MAX, GenerationRecord, Grant, GrantRecord, REGIONS_MAX, RegionRecord,
+};
+use regions::RegionMemory;
+use rustix::fs::{MemfdFlags, SealFlags};
+use sessions::{OpenedSession, SessionMemory, SessionOffer, SessionRequest};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use store::{Records, Store};
+use tokio::sync::watch;
+
+/// Bundle files that wait for a deployment; the oldest goes first.
+const UPLOADS_MAX: usize = 16;
+/// How long undeploying waits for requests under way.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// Number of the first executor of a cluster: 0 is nobody.
+const FIRST_EXECUTOR: u16 = 1;
+/// Executors of a place.
+pub const EXECUTORS_MAX: u16 = 64;
+
+/// What a cluster is started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// Its name.
+    pub name: String,
+    /// Executors of the host place, 1 to [`EXECUTORS_MAX`].
+    pub executors: u16,
+    /// What runs handlers.
+    pub engine: EngineChoice,
+    /// CPU of each executor, or nothing to leave them to the kernel.
+    pub cpus: Option<Vec<u32>>,
+}
+
+/// Why a cluster ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its owner wants it.
+    Requested,
+    /// A place died.
+    PlaceFailed(String),
+}
+
+/// The supervisor of a node.
+pub struct Supervisor {
+    configuration: Configuration,
+    owner: u32,
+    started: Instant,
+    place: Arc<PlaceProcess>,
+    metrics_memory: SharedMemory,
+    metrics: Metrics,
+    /// What clients map of the flow table: they can read it and nothing else.
+    flow_view: OwnedFd,
+    flows: FlowTable,
+    /// Held while something changes, the place's answer included.
+    changes: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    end: watch::Sender<Option<End>>,
+    /// Set when no process of a place is left.
+    reaped: watch::Sender<bool>,
+}
+
+struct State {
+    records: Records,
+    regions: BTreeMap<String, RegionMemory>,
+    /// Files by the BLAKE3 of their bytes, oldest first.
+    uploads: VecDeque<(String, Arc<[u8]>)>,
+    /// The bundle that each deployment runs.
+    bundles: BTreeMap<String, Arc<[u8]>>,
+    last_region: u32,
+    /// Open sessions, by number.
+    sessions: BTreeMap<u32, OpenSession>,
+    last_session: u32,
+    /// Generation of each deployment index that was used.
+    generations: Vec<u16>,
+}
+
+/// A deployment before its place has seen it.
+struct Plan {
+    /// The bundle's file.
+    file: Arc<[u8]>,
+    deployment: Deployment,
+    /// Memory of the regions in the deployment's bindings.
+    memories: Vec<RegionMemory>,
+}
+
+struct OpenSession {
+    tenant: u32,
+    link_bytes: u64,
+}
+
+impl Supervisor {
+    /// Starts the places of a cluster whose records are kept in `store`. Must be called on the event loop that then watches them.
+    pub async fn start(configuration: Configuration, store: Box<dyn Store>) -> Result<Arc<Supervisor>, ControlError> {
+        check_name("cluster", &configuration.name)?;
+        if configuration.executors == 0 || configuration.executors > EXECUTORS_MAX {
+            return Err(ControlError::new(
+                Code::BadRequest,
+                format!("a host place has 1 to {EXECUTORS_MAX} executors, not {}", configuration.executors),
+            ));
+        }
+        let failed = |error: std::io::Error| ControlError::io("making memory for counters and flows", &error);
+        let flow_memory = SharedMemory::create("naam-flows", FLOW_TABLE_BYTES, Pages::Ordinary).map_err(failed)?;
+        let flows =
+            FlowTable::new(flow_memory.map().map_err(failed)?).ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        flows.spread(&(FIRST_EXECUTOR..FIRST_EXECUTOR + configuration.executors).collect::<Vec<u16>>());
+        let metrics_memory =
+            SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(configuration.executors)), Pages::Ordinary)
+                .map_err(failed)?;
+        let (place, place_end) = PlaceProcess::start(&configuration.name)?;
+        let supervisor = Arc::new(Supervisor {
+            owner: rustix::process::geteuid().as_raw(),
+            started: Instant::now(),
+            place,
+            metrics: Metrics::new(metrics_memory.map().map_err(failed)?),
+            metrics_memory,
+            flow_view: flow_memory.read_only_descriptor().map_err(failed)?,
+            flows,
+            changes: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State {
+                records: Records::new(store),
+                regions: BTreeMap::new(),
+                uploads: VecDeque::new(),
+                bundles: BTreeMap::new(),
+                last_region: 0,
+                sessions: BTreeMap::new(),
+                last_session: 0,
+                generations: Vec::new(),
+            }),
+            end: watch::Sender::new(None),
+            reaped: watch::Sender::new(false),
+            configuration,
+        });
+        tokio::spawn(supervisor.clone().watch(place_end));
+        supervisor.start_executors().await?;
+        Ok(supervisor)
+    }
+
+    async fn start_executors(&self) -> Result<(), ControlError> {
+        let start = Start {
+            version: protocol::VERSION,
+            first_executor: FIRST_EXECUTOR,
+            executors: self.configuration.executors,
+            incarnation: 1,
+            engine: self.configuration.engine,
+            cpus: self.configuration.cpus.clone(),
+        };
+        self.place.order(Order::Start(start), &[self.metrics_memory.descriptor()]).await.map(|_| ())
+    }
+
+    /// Follows the place to its end, and ends the cluster with it.
+    async fn watch(self: Arc<Supervisor>, mut place_end: PlaceEnd) {
+        let mut end = self.end.subscribe();
+        let stopping = async {
+            // The sender is in `self` and outlives this.
+            let _ = end.wait_for(Option::is_some).await;
+        };
+        let answers = async {
+            let _ = self.place.receive_answers().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = place_end.reaped() => {
+                let how = ended.map_or_else(|error| error.to_string(), host::describe);
+                self.end.send_if_modified(|end| {
+                    let died = end.is_none();
+                    if died {
+                        *end = Some(End::PlaceFailed(format!("the host place (process {}) died: {how}", self.place.process())));
+                    }
+                    died
+                });
+            }
+            () = stopping => {}
+            () = answers => {}
+        }
+        place_end.stop(&self.place).await;
+        self.reaped.send_replace(true);
+    }
+
+    /// Waits until no process of a place is left. Called after [`Supervisor::end`].
+    pub async fn places_ended(&self) {
+        // The sender is in `self`.
+        let _ = self.reaped.subscribe().wait_for(|reaped| *reaped).await;
+    }
+
+    /// The flow table, through which clients are steered.
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+
+    /// Waits until the cluster ends, and says why.
+    pub async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        let ended = end.wait_for(Option::is_some).await;
+        ended.ok().and_then(|end| end.clone()).unwrap_or(End::Requested)
+    }
+
+    /// Ends the cluster, whoever asks: for its own program.
+    pub fn end(&self) {
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(End::Requested);
+            first
+        });
+    }
+
+    /// Ends the cluster, if `tenant` may.
+    pub fn stop(&self, tenant: u32) -> Result<(), ControlError> {
+        authorise(&self.state().records, self.owner, tenant, Action::Change)?;
+        self.end();
+        Ok(())
+    }
+
+    /// What runs, as far as `tenant` may see it.
+    pub fn status(&self, tenant: u32) -> Result<Status, ControlError> {
+        let state = self.state();
+        let regions = if tenant == self.owner { state.records.list("")? } else { Vec::new() };
+        let mut deployments: Vec<DeploymentRecord> = state.records.list("")?;
+        deployments.retain(|deployment| authorise(&state.records, self.owner, tenant, Action::Invoke(&deployment.name)).is_ok());
+        Ok(Status {
+            name: self.configuration.name.clone(),
+            process: std::process::id(),
+            owner: self.owner,
+            engine: self.configuration.engine.name().to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            places: vec![PlaceStatus {
+                place: "host".to_owned(),
+                process: self.place.process(),
+                incarnation: 1,
+                executors: (0..self.configuration.executors).map(|block| self.executor(block)).collect(),
+            }],
+            regions,
+            deployments,
+            sessions: state.sessions.len() as u32,
+        })
+    }
+
+    fn executor(&self, block: u16) -> ExecutorStatus {
+        let cpu = self.configuration.cpus.as_ref().and_then(|cpus| cpus.get(usize::from(block)).copied());
+        ExecutorStatus { executor: FIRST_EXECUTOR + block, cpu, counters: self.metrics.read(usize::from(block)) }
+    }
+
+    /// All regions.
+    pub fn regions(&self, tenant: u32) -> Result<Vec<RegionRecord>, ControlError> {
+        let state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Contents)?;
+        state.records.list("")
+    }
+
+    /// Creates a region of zeros.
+    pub async fn create_region(&self, tenant: u32, name: &str, request: CreateRegion) -> Result<RegionRecord, ControlError> {
+        let _change = self.changes.lock().await;
+        let record = {
+            let mut state = self.state();
+            authorise(&state.records, self.owner, tenant, Action::Change)?;
+            check_name("region", name)?;
+            if state.regions.contains_key(name) {
+                return Err(ControlError::new(Code::Exists, format!("there is a region {name:?} already"))
+                    .hint(format!("choose another name, or remove it: `naam-run region remove {name}`")));
+            }
+            if state.regions.len() >= REGIONS_MAX {
+                return Err(
+                    ControlError::new(Code::Exhausted, format!("a cluster has at most {REGIONS_MAX} regions")).hint("remove one")
+                );
+            }
+            let length_bytes = regions::rounded(request.length_bytes, request.huge_pages)?;
+            let generation = state.records.get(name)?.map_or(1, |GenerationRecord(last)| last.wrapping_add(1));
+            state.last_region += 1;
+            RegionRecord { name: name.to_owned(), id: state.last_region, generation, length_bytes, huge_pages: request.huge_pages }
+        };
+        let available_bytes = regions::available_bytes()?;
+        let created = {
+            let record = record.clone();
+            tokio::task::spawn_blocking(move || RegionMemory::create(&record, available_bytes)).await
+        };
+        let memory = created.map_err(|error| ControlError::new(Code::System, format!("creating region {name:?}: {error}")))??;
+        let mut state = self.state();
+        state.records.put(name, &GenerationRecord(record.generation))?;
+        state.records.put(name, &record)?;
+        state.regions.insert(name.to_owned(), memory);
+        Ok(record)
+    }
+
+    /// Removes a region that no deployment is bound to.
+    pub async fn remove_region(&self, tenant: u32, name: &str) -> Result<(), ControlError> {
+        let _change = self.changes.lock().await;
+        let mut state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Change)?;
+        state.region(name)?;
+        let deployments: Vec<DeploymentRecord> = state.records.list("")?;
+        if let Some(user) = deployments.iter().find(|deployment| deployment.bindings.values().any(|binding| binding.region == name))
+        {
+            return Err(ControlError::new(Code::InUse, format!("deployment {:?} is bound to region {name:?}", user.name))
+                .hint(format!("undeploy it first: `naam-run undeploy {}`", user.name)));
+        }
+        state.records.remove::<RegionRecord>(name)?;
+        state.regions.remove(name);
+        Ok(())
+    }
+
+    /// The bytes of a region, to be copied in or out.
+    pub fn region_contents(&self, tenant: u32, name: &str) -> Result<RegionMemory, ControlError> {
+        let state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Contents)?;
+        state.region(name).cloned()
+    }
+
+    /// Keeps a bundle file for a deployment; returns the name that [`Deploy::file`] gives.
+    pub fn upload_bundle(&self, tenant: u32, bytes: &[u8]) -> Result<String, ControlError> {
+        let mut state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Change)?;
+        let file = blake3::hash(bytes).to_hex().to_string();
+        state.uploads.retain(|(name, _)| *name != file);
+        if state.uploads.len() >= UPLOADS_MAX {
+            state.uploads.pop_front();
+        }
+        state.uploads.push_back((file.clone(), bytes.into()));
+        Ok(file)
+    }
+
+    /// Runs an uploaded bundle under a name.
+    pub async fn deploy(&self, tenant: u32, name: &str, request: Deploy) -> Result<DeploymentRecord, ControlError> {
+        let _change = self.changes.lock().await;
+        let Plan { file, deployment, memories } = {
+            let mut state = self.state();
+            authorise(&state.records, self.owner, tenant, Action::Change)?;
+            state.plan(name, &request)?
+        };
+        let sealed = sealed_file(&file)?;
+        let mut descriptors = vec![sealed.as_fd()];
+        descriptors.extend(memories.iter().map(RegionMemory::descriptor));
+        let (index, generation) = (deployment.index, deployment.generation);
+        let (answer, descriptors) = self.place.order(Order::Deploy(deployment), &descriptors).await?;
+        let (Answer::Deployed(deployed), [bundle]) = (answer, &descriptors[..]) else {
+            return Err(ControlError::new(Code::Protocol, "the host place gave another answer than to a deployment"));
+        };
+        let record = DeploymentRecord {
+            name: name.to_owned(),
+            index,
+            generation,
+            bundle: deployed.bundle,
+            owner: tenant,
+            bindings: request.bindings,
+            engine: request.engine,
+            constants: request.constants,
+            limits: request.limits,
+            handlers: deployed.handlers,
+        };
+        let bundle = read_sealed(bundle)?;
+        let mut state = self.state();
+        state.records.put(name, &record)?;
+        state.bundles.insert(name.to_owned(), bundle.into());
+        Ok(record)
+    }
+
+    /// One deployment.
+    pub fn deployment(&self, tenant: u32, name: &str) -> Result<DeploymentRecord, ControlError> {
+        let state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Invoke(name))?;
+        state.deployment(name)
+    }
+
+    /// The bundle that a deployment runs.
+    pub fn deployed_bundle(&self, tenant: u32, name: &str) -> Result<Arc<[u8]>, ControlError> {
+        let state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Invoke(name))?;
+        state.deployment(name)?;
+        state
+            .bundles
+            .get(name)
+            .cloned()
+            .ok_or_else(|| ControlError::new(Code::NotFound, format!("deployment {name:?} has no bundle")))
+    }
+
+    /// Drains a deployment and removes it, its grants included.
+    pub async fn undeploy(&self, tenant: u32, name: &str) -> Result<(), ControlError> {
+        let _change = self.changes.lock().await;
+        let deployment = {
+            let state = self.state();
+            authorise(&state.records, self.owner, tenant, Action::Change)?;
+            state.deployment(name)?
+        };
+        match tokio::time::timeout(
+            DRAIN_MAX,
+            self.place.order(Order::Undeploy { index: deployment.index, generation: deployment.generation }, &[]),
+        )
+        .await
+        {
+            Ok(answered) => answered?,
+            Err(_) => {
+                return Err(ControlError::new(
+                    Code::TimedOut,
+                    format!("requests of {name:?} are still under way after {DRAIN_MAX:?}"),
+                )
+                .hint("it takes no new ones; try again"));
+            }
+        };
+        self.state().forget_deployment(name)?;
+        self.spread_grants().await
+    }
+
+    /// Sets or takes back what a tenant may do with a deployment.
+    pub async fn grant(&self, tenant: u32, deployment: &str, to: u32, grant: Option<Grant>) -> Result<(), ControlError> {
+        let _change = self.changes.lock().await;
+        self.record_grant(tenant, deployment, to, grant)?;
+        self.spread_grants().await
+    }
+
+    fn record_grant(&self, tenant: u32, deployment: &str, to: u32, grant: Option<Grant>) -> Result<(), ControlError> {
+        let mut state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Change)?;
+        state.deployment(deployment)?;
+        let key = grants::key(deployment, to);
+        let Some(grant) = grant else {
+            return state.records.remove::<GrantRecord>(&key);
+        };
+        let others: Vec<GrantRecord> = state.records.list(&format!("{deployment}/"))?;
+        if others.len() >= GRANTS_MAX && !others.iter().any(|other| other.tenant == to) {
+            return Err(ControlError::new(Code::Exhausted, format!("a deployment has at most {GRANTS_MAX} grants")));
+        }
+        state.records.put(&key, &GrantRecord { deployment: deployment.to_owned(), tenant: to, grant })
+    }
+
+    /// Opens a session for `tenant`.
+    pub async fn open_session(&self, tenant: u32, request: &SessionRequest) -> Result<OpenedSession, ControlError> {
+        request.check()?;
+        let _change = self.changes.lock().await;
+        let executors = self.configuration.executors;
+        let number = self.state().admit_session(tenant, request.link_bytes(executors))?;
+        let opened = self.attach_session(number, tenant, request).await;
+        if opened.is_err() {
+            self.state().sessions.remove(&number);
+        }
+        opened
+    }
+
+    async fn attach_session(&self, number: u32, tenant: u32, request: &SessionRequest) -> Result<OpenedSession, ControlError> {
+        let executors = self.configuration.executors;
+        let memory =
+            SessionMemory::create(request, executors).map_err(|error| ControlError::io("making a session's memory", &error))?;
+        let grants = self.state().may_invoke(self.owner, tenant)?;
+        let session = Session { number, slots: request.slots, rings: request.rings, grants };
+        let mut descriptors = vec![memory.slots.descriptor()];
+        for (link, server, _) in &memory.links {
+            descriptors.extend([link.descriptor(), server.as_fd()]);
+        }
+        self.place.order(Order::Open(session), &descriptors).await?;
+        let failed = |error: std::io::Error| ControlError::io("handing out a session", &error);
+        let mut theirs = vec![self.flow_view.try_clone().map_err(failed)?];
+        for (link, _, client) in memory.links {
+            theirs.extend([link.descriptor().try_clone_to_owned().map_err(failed)?, client]);
+        }
+        let offer = SessionOffer { number, first_executor: FIRST_EXECUTOR, executors, slots: request.slots, rings: request.rings };
+        Ok(OpenedSession { offer, descriptors: theirs })
+    }
+
+    /// Frees a session, whose client is gone.
+    pub async fn close_session(&self, number: u32) {
+        let _change = self.changes.lock().await;
+        // A place that does not answer is dead, and its sessions with it.
+        let _ = self.place.order(Order::Close { session: number }, &[]).await;
+        self.state().sessions.remove(&number);
+    }
+
+    /// Tells the place what the sessions of everybody but the owner may do, after that has changed.
+    async fn spread_grants(&self) -> Result<(), ControlError> {
+        let sessions: Vec<(u32, u32)> = self.state().sessions.iter().map(|(number, session)| (*number, session.tenant)).collect();
+        for (session, tenant) in sessions.into_iter().filter(|(_, tenant)| *tenant != self.owner) {
+            let grants = self.state().may_invoke(self.owner, tenant)?;
+            self.place.order(Order::Grant { session, grants }, &[]).await?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl State {
+    fn region(&self, name: &str) -> Result<&RegionMemory, ControlError> {
+        self.regions.get(name).ok_or_else(|| {
+            let shown: String = name.chars().take(name::NAME_BYTES_MAX).collect();
+            ControlError::new(Code::NotFound, format!("there is no region {shown:?}"))
+                .hint("`naam-run region list` shows all; `naam-run region create NAME --bytes N` makes one")
+        })
+    }
+
+    fn deployment(&self, name: &str) -> Result<DeploymentRecord, ControlError> {
+        self.records.get(name)?.ok_or_else(|| {
+            let shown: String = name.chars().take(name::NAME_BYTES_MAX).collect();
+            ControlError::new(Code::NotFound, format!("there is no deployment {shown:?}")).hint("`naam-run status` shows all")
+        })
+    }
+
+    fn forget_deployment(&mut self, name: &str) -> Result<(), ControlError> {
+        let grants: Vec<GrantRecord> = self.records.list(&format!("{name}/"))?;
+        for grant in grants {
+            self.records.remove::<GrantRecord>(&grants::key(name, grant.tenant))?;
+        }
+        self.records.remove::<DeploymentRecord>(name)?;
+        self.bundles.remove(name);
+        Ok(())
+    }
+
+    /// What the place is to be told of a deployment: everything that can be known without reading the bundle is checked.
+    fn plan(&mut self, name: &str, request: &Deploy) -> Result<Plan, ControlError> {
+        check_name("deployment", name)?;
+        if self.records.get::<DeploymentRecord>(name)?.is_some() {
+            return Err(ControlError::new(Code::Exists, format!("there is a deployment {name:?} already"))
+                .hint(format!("choose another name, or remove it: `naam-run undeploy {name}`")));
+        }
+        if self.bundles.len() >= DEPLOYMENTS_MAX {
+            return Err(ControlError::new(Code::Exhausted, format!("a cluster has at most {DEPLOYMENTS_MAX} deployments")));
+        }
+        if request.bindings.len() > naamc::abi::REGIONS_MAX {
+            return Err(ControlError::new(Code::BadRequest, format!("a bundle has at most {} regions", naamc::abi::REGIONS_MAX)));
+        }
+        let found = self.uploads.iter().find(|(file, _)| *file == request.file);
+        let (_, bytes) = found.ok_or_else(|| {
+            ControlError::new(Code::NotFound, "the bundle file is not here").hint("upload it first: POST /v0/bundles")
+        })?;
+        let mut bindings = Vec::new();
+        let mut memories = Vec::new();
+        for (declared, Binding { region, rights }) in &request.bindings {
+            let memory = self.region(region)?.clone();
+            let record: RegionRecord =
+                self.records.get(region)?.ok_or_else(|| ControlError::new(Code::System, "a region without a record"))?;
+            let region = Region { id: record.id, generation: record.generation, length_bytes: record.length_bytes };
+            bindings.push(Bound { declared: declared.clone(), region, rights: rights.0 });
+            memories.push(memory);
+        }
+        let file = bytes.clone();
+        let (index, generation) = self.free_index()?;
+        let deployment = Deployment {
+            name: name.to_owned(),
+            index,
+            generation,
+            constants: request.constants.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            limits: request.limits,
+            engine: request.engine,
+            bindings,
+        };
+        Ok(Plan { file, deployment, memories })
+    }
+}
+
+impl State {
+    /// Counts a session in, if there is room.
+    fn admit_session(&mut self, tenant: u32, link_bytes: u64) -> Result<u32, ControlError> {
+        let used: u64 = self.sessions.values().map(|session| session.link_bytes).sum();
+        if self.sessions.len() >= sessions::SESSIONS_MAX || used + link_bytes > sessions::LINK_BYTES_MAX {
+            return Err(ControlError::new(
+                Code::Exhausted,
+                format!("{} sessions with links of {used} bytes are open", self.sessions.len()),
+            )
+            .hint("close some, or ask for smaller rings"));
+        }
+        self.last_session =
+            self.last_session.checked_add(1).ok_or_else(|| ControlError::new(Code::Exhausted, "every session number was used"))?;
+        self.sessions.insert(self.last_session, OpenSession { tenant, link_bytes });
+        Ok(self.last_session)
+    }
+
+    /// Deployments that `tenant` may call.
+    fn may_invoke(&self, owner: u32, tenant: u32) -> Result<MayInvoke, ControlError> {
+        if tenant == owner {
+            return Ok(MayInvoke::All);
+        }
+        let mut indices = Vec::new();
+        for deployment in self.records.list::<DeploymentRecord>("")? {
+            if grants::granted(&self.records, owner, tenant, &deployment.name)?.is_some() {
+                indices.push(deployment.index);
+            }
+        }
+        Ok(MayInvoke::Deployments(indices))
+    }
+
+    /// The lowest deployment index that is free, under a generation that it never had.
+    fn free_index(&mut self) -> Result<(u16, u16), ControlError> {
+        let deployments: Vec<DeploymentRecord> = self.records.list("")?;
+        let taken = |index: usize| deployments.iter().any(|deployment| usize::from(deployment.index) == index);
+        let free = |index: usize, generations: &[u16]| !taken(index) && generations.get(index).is_none_or(|last| *last < u16::MAX);
+        let index = (0..=usize::from(u16::MAX)).find(|index| free(*index, &self.generations));
+        let index = index.ok_or_else(|| {
+            ControlError::new(Code::Exhausted, "every deployment index was used too often").hint("start the cluster anew")
+        })?;
+        if index >= self.generations.len() {
+            self.generations.resize(index + 1, 0);
+        }
+        self.generations[index] += 1;
+        Ok((index as u16, self.generations[index]))
+    }
+}
+
+/// Bytes in a memfd that nobody can change: what was checked is what is read later.
+pub fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, ControlError> {
+    let failed = |error: std::io::Error| ControlError::io("making a sealed file", &error);
+    let descriptor = rustix::fs::memfd_create("naam-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|errno| failed(errno.into()))?;
+    let mut file = File::from(descriptor);
+    file.write_all(bytes).and_then(|()| file.rewind()).map_err(failed)?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).map_err(|errno| failed(errno.into()))?;
+    Ok(file.into())
+}
+
+/// The bytes of a sealed file, from its beginning.
+pub fn read_sealed(descriptor: &OwnedFd) -> Result<Vec<u8>, ControlError> {
+    let failed = |error: std::io::Error| ControlError::io("reading a sealed file", &error);
+    let mut file = File::from(descriptor.try_clone().map_err(failed)?);
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.take(naamc::bundle::FILE_BYTES_MAX as u64).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}

@@ -1,0 +1,147 @@
+//! The process of a place, from its supervisor's side: started, ordered, and reaped by its pidfd.
+
+use super::error::{Code, ControlError};
+use super::protocol::{Answer, Numbered, Order, Reply};
+use crate::channel::{self, AsyncChannel, ChannelError};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+
+/// The name under which a program finds itself to be a host place.
+pub const HOST_PROCESS: &str = "naam-host";
+/// How long a place may take to end when it is told to, before it is killed.
+const STOPPING_MAX: Duration = Duration::from_secs(2);
+
+type Answered = Result<(Answer, Vec<OwnedFd>), ControlError>;
+
+/// A running place.
+pub struct PlaceProcess {
+    process: u32,
+    channel: AsyncChannel,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    answers: HashMap<u64, oneshot::Sender<Answered>>,
+    /// Set when the place is gone: nothing is waited for any more.
+    gone: bool,
+}
+
+/// The right to learn how a place ends. Dropping it kills the place.
+pub struct PlaceEnd {
+    child: Child,
+}
+
+impl PlaceProcess {
+    /// Executes this program again as the place of `cluster`. It leads a process group of its own, so that a terminal's signals reach
+    /// only who is in charge.
+    pub fn start(cluster: &str) -> Result<(Arc<PlaceProcess>, PlaceEnd), ControlError> {
+        let failed = |error: io::Error| ControlError::io("starting the host place", &error);
+        let (ours, theirs) = channel::pair().map_err(failed)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(HOST_PROCESS)
+            .arg(cluster)
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let place = Arc::new(PlaceProcess {
+            process: child.id().unwrap_or_default(),
+            channel: AsyncChannel::new(ours).map_err(failed)?,
+            waiting: Mutex::new(Waiting::default()),
+        });
+        Ok((place, PlaceEnd { child }))
+    }
+
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Sends an order and waits for its answer.
+    pub async fn order(&self, order: Order, descriptors: &[BorrowedFd<'_>]) -> Answered {
+        let (sender, receiver) = oneshot::channel();
+        let number = {
+            let mut waiting = self.waiting();
+            if waiting.gone {
+                return Err(gone());
+            }
+            waiting.next += 1;
+            let number = waiting.next;
+            waiting.answers.insert(number, sender);
+            number
+        };
+        let sent = self.channel.send(&Numbered { number, content: order }, descriptors).await;
+        if let Err(error) = sent {
+            self.waiting().answers.remove(&number);
+            return Err(ControlError::new(Code::PlaceFailed, format!("the host place does not take orders: {error}")));
+        }
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Hands answers to those who wait for them, until the place closes its channel.
+    pub async fn receive_answers(&self) -> ChannelError {
+        let error = loop {
+            match self.channel.receive::<Reply>().await {
+                Ok((reply, descriptors)) => {
+                    let waiting = self.waiting().answers.remove(&reply.number);
+                    if let Some(sender) = waiting {
+                        // Whoever asked may have stopped waiting.
+                        let _ = sender.send(reply.content.map(|answer| (answer, descriptors)));
+                    }
+                }
+                Err(error) => break error,
+            }
+        };
+        let mut waiting = self.waiting();
+        waiting.gone = true;
+        waiting.answers.clear();
+        error
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl PlaceEnd {
+    /// Waits until the process has ended and is reaped, by its pidfd: from then on nothing of it runs.
+    pub async fn reaped(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Ends the process: by its own will within [`STOPPING_MAX`], else by force.
+    pub async fn stop(&mut self, place: &PlaceProcess) {
+        let ended_by_itself = async {
+            let _ = place.channel.send(&Numbered { number: 0, content: Order::Stop }, &[]).await;
+            self.child.wait().await
+        };
+        if tokio::time::timeout(STOPPING_MAX, ended_by_itself).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+fn gone() -> ControlError {
+    ControlError::new(Code::PlaceFailed, "the host place died, and the cluster ends with it")
+        .hint("the terminal where the cluster ran says how it died; start it again with `naam-run cluster`")
+}
+
+/// How a process ended, in words.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown cause".to_owned(),
+    }
+}
