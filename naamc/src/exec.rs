@@ -11,6 +11,7 @@ use crate::isa;
 use crate::program::{CallableCode, flatten};
 use crate::program::{Entry, Environment};
 use crate::verifier::Proof;
+use std::sync::Arc;
 
 /// Back edges of metered loops that such a program may take: enough for any test, and an end for every loop (seconds when interpreted).
 pub const BACK_EDGES: u32 = 1 << 26;
@@ -19,7 +20,7 @@ pub const BACK_EDGES: u32 = 1 << 26;
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The code.
-    pub proof: Proof,
+    pub proof: Arc<Proof>,
     /// The memory as it is at the start.
     pub memory: Vec<u8>,
 }
@@ -63,7 +64,7 @@ pub fn parse(program: &str, memory: Option<&str>) -> Result<Program, ExecError> 
     }
     let code = bytes_of("the program", program)?;
     let proof = prove(&code, memory.len() as u32).map_err(ExecError::Refused)?;
-    Ok(Program { proof, memory })
+    Ok(Program { proof: Arc::new(proof), memory })
 }
 
 /// Proves code that is given the address and the length of that much memory.

@@ -87,7 +87,7 @@ pub fn run_programs(prepare: &dyn Fn(Arc<Proof>) -> Turn) -> usize {
             _ => panic!("{name}: it has either a result or a refusal"),
         };
         let result = exec::parse(&code, field("memory ")).and_then(|program| {
-            let mut turn = prepare(Arc::new(program.proof.clone()));
+            let mut turn = prepare(program.proof.clone());
             program.run(|activation| turn(activation))
         });
         let result = result.map_err(|error| match error {
