@@ -9,14 +9,13 @@ struct {
 
 struct m {
 	u64 turns;
+	u64 other;
 };
 
 SEC("naam/f") int f(struct m *message)
 {
-	u64 old = 0;
-
-	for (;;) { /* JUDGED: N223 */
-		naam_fetch_add(&words, 0, 1, &old);
-		if (old > 100) return 0;
+	for (;;) {
+		naam_fetch_add(&words, 0, 1, &message->turns); /* JUDGED: N223 */
+		if (message->turns > 100) return 0;
 	}
 }

@@ -19,6 +19,6 @@ static __attribute__((noinline)) u64 thrice(u64 n)
 
 SEC("naam/f") int f(struct m *message)
 {
-	message->value = (message->kind ? twice : thrice)(message->value); /* JUDGED: N110 */
+	message->value = (message->kind ? twice : thrice)(message->value); /* JUDGED: N208 */
 	return 0;
 }
