@@ -140,7 +140,13 @@ struct Findings {
 
 impl Findings {
     fn push(&mut self, finding: Finding) {
-        if self.list.len() < FINDINGS_MAX && !self.list.contains(&finding) {
+        // What a section contains is refused where it is used, if it is: there is a line.
+        let placed = finding.place.function.is_some();
+        let same = |known: &&mut Finding| known.code == finding.code && known.message == finding.message;
+        let unplaced = |known: &&mut Finding| known.place.function.is_none();
+        if placed && let Some(known) = self.list.iter_mut().filter(same).find(unplaced) {
+            *known = finding;
+        } else if self.list.len() < FINDINGS_MAX && !self.list.contains(&finding) {
             self.list.push(finding);
         }
     }

@@ -56,9 +56,12 @@ pub fn read(elf: &Elf, lines: &Lines, data: &Data, findings: &mut Findings) -> F
     for (index, section) in elf.sections.iter().enumerate() {
         if functions.sections.contains_key(&index) {
             functions.relocate(elf, lines, data, index, findings);
-            if let Some(name) = section.name.strip_prefix("naam/") {
-                let result = functions.enter(elf, index, name);
-                findings.note(result);
+            if let Some(name) = section.name.strip_prefix("naam/")
+                && let Err(mut finding) = functions.enter(elf, index, name)
+            {
+                finding.place.function = elf.name_at(index, 0).map(str::to_string);
+                finding.place.line = lines.at(section.name, 0).cloned();
+                findings.push(finding);
             }
         }
     }
@@ -226,23 +229,23 @@ fn address(elf: &Elf, data: &Data, symbol: usize, addend: u64) -> Result<Symbol,
     let name = elf.name_at(index, offset).unwrap_or(symbol.name);
     match data::meaning(section) {
         Meaning::Regions => match data.regions.get(&(index, offset)) {
-            Some(region) => Ok(Symbol::Region(*region)),
+            // A refused region was reported: its uses add nothing.
+            Some(region) => Ok(Symbol::Region(region.unwrap_or_default())),
             None => wrong(
                 Code::REGION_DECLARATION,
                 format!("an address inside the declaration of region `{name}`: a region is only a handle"),
             ),
         },
+        Meaning::ReadOnly if data::contains_addresses(elf, index, offset) => Err(data::address_table(elf, index, offset)),
         Meaning::ReadOnly => match data.read_only.get(&index) {
             Some(start) => Ok(Symbol::ReadOnly(start + offset as u32)),
             None => wrong(Code::RELOCATION, format!("`{}` was refused", section.name)),
         },
         Meaning::Mutable => Err(data::mutable(name)),
-        Meaning::AddressTable => wrong(Code::ADDRESS_TABLE, format!("`{name}` contains addresses")),
+        Meaning::AddressTable => Err(data::address_table(elf, index, offset)),
         Meaning::Code => Err(Finding::new(Code::FUNCTION_POINTER, format!("the address of function `{name}` is taken"))
             .hint("call it by its name; choose between functions by `if` or `switch`")),
-        Meaning::Ignored | Meaning::Unknown => {
-            wrong(Code::SECTION_UNKNOWN, format!("`{name}` is in section `{}`, which handlers do not have", section.name))
-        }
+        Meaning::Ignored | Meaning::Unknown => Err(data::unknown(elf, index, offset)),
     }
 }
 

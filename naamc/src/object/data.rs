@@ -56,8 +56,8 @@ pub struct Data {
     pub environment: Environment,
     /// Offset of each read-only section in the read-only data.
     pub read_only: HashMap<usize, u32>,
-    /// Region at each address of a section.
-    pub regions: HashMap<(usize, u64), u16>,
+    /// Region at each address of a section; `None` if it was refused.
+    pub regions: HashMap<(usize, u64), Option<u16>>,
 }
 
 /// Reads all data sections.
@@ -69,7 +69,7 @@ pub fn read(elf: &Elf, btf: &Btf, layouts: &mut Layouts, findings: &mut Findings
             Meaning::ReadOnly => data.append(elf, index, findings),
             Meaning::Mutable => refuse_variables(elf, index, findings),
             Meaning::AddressTable => Err(address_table(elf, index, 0)),
-            Meaning::Unknown => Err(unknown(elf, index)),
+            Meaning::Unknown => Err(unknown(elf, index, 0)),
             Meaning::Code | Meaning::Ignored => Ok(()),
         };
         findings.note(result);
@@ -105,6 +105,7 @@ impl Data {
             }
             let name = symbol.name;
             let wrong = |what: &str| Finding::new(Code::REGION_DECLARATION, format!("region `{name}` {what}"));
+            self.regions.entry((index, symbol.value)).or_insert(None);
             if !is_name(name) {
                 findings.push(wrong("has no name that deployments can use: letters, digits and `_`, at most 64"));
                 continue;
@@ -120,7 +121,7 @@ impl Data {
             match declaration {
                 Ok(declaration) => {
                     let region = self.environment.regions.len() as u16;
-                    if self.regions.insert((index, symbol.value), region).is_some() {
+                    if self.regions.insert((index, symbol.value), Some(region)).flatten().is_some() {
                         findings.push(wrong("has the address of another one"));
                     }
                     self.environment.regions.push(RegionDeclaration {
@@ -224,15 +225,28 @@ pub fn mutable(name: &str) -> Finding {
         .hint("make it `const`, `const volatile` (set at deploy), local, a field of the message, or keep it in a region")
 }
 
-fn address_table(elf: &Elf, index: usize, offset: u64) -> Finding {
+/// Whether the variable at a byte of a section contains addresses.
+pub fn contains_addresses(elf: &Elf, index: usize, offset: u64) -> bool {
+    let relocations = &elf.sections[index].relocations;
+    !relocations.is_empty()
+        && elf.symbol_at(index, offset).is_some_and(|symbol| {
+            relocations
+                .iter()
+                .any(|relocation| relocation.offset.checked_sub(symbol.value).is_some_and(|inside| inside < symbol.size))
+        })
+}
+
+/// Constant data that contains addresses.
+pub fn address_table(elf: &Elf, index: usize, offset: u64) -> Finding {
     let name = elf.name_at(index, offset).unwrap_or(elf.sections[index].name);
     Finding::new(Code::ADDRESS_TABLE, format!("`{name}` contains addresses"))
         .hint("use indices instead of pointers, and arrays of characters instead of arrays of strings")
 }
 
-fn unknown(elf: &Elf, index: usize) -> Finding {
+/// What lies in a section that handlers do not have.
+pub fn unknown(elf: &Elf, index: usize, offset: u64) -> Finding {
     let section = &elf.sections[index];
-    let what = elf.name_at(index, 0).map_or_else(|| "something".to_string(), |name| format!("`{name}`"));
+    let what = elf.name_at(index, offset).map_or_else(|| "something".to_string(), |name| format!("`{name}`"));
     let finding =
         Finding::new(Code::SECTION_UNKNOWN, format!("{what} is in section `{}`, which handlers do not have", section.name));
     match section.executable {

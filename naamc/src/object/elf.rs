@@ -162,12 +162,17 @@ impl<'a> Elf<'a> {
 
     /// Name of what lies at a byte of a section: the function or variable around it.
     pub fn name_at(&self, section: usize, offset: u64) -> Option<&'a str> {
+        self.symbol_at(section, offset).map(|symbol| symbol.name)
+    }
+
+    /// The function or variable around a byte of a section.
+    pub fn symbol_at(&self, section: usize, offset: u64) -> Option<&Symbol<'a>> {
         let named = |symbol: &&Symbol| matches!(symbol.kind, SymbolKind::Function | SymbolKind::Variable);
         let around = |symbol: &&Symbol| {
             symbol.home == Home::Section(section)
                 && offset.checked_sub(symbol.value).is_some_and(|inside| inside < symbol.size.max(1))
         };
-        self.symbols.iter().filter(named).find(around).map(|symbol| symbol.name)
+        self.symbols.iter().filter(named).find(around)
     }
 }
 

@@ -84,11 +84,19 @@ impl<'b, 'a> Layouts<'b, 'a> {
         if *bytes == 0 {
             return wrong("takes an empty struct: a message has at least one byte".to_string());
         }
+        let wrong =
+            |what: String, hint: &str| Err(Finding::new(Code::HANDLER_PROTOTYPE, format!("handler `{handler}` {what}")).hint(hint));
         if *bytes as usize > BODY_BYTES_MAX {
-            return wrong(format!("takes a message of {bytes} bytes; {BODY_BYTES_MAX} are possible"));
+            return wrong(
+                format!("takes a message of {bytes} bytes; {BODY_BYTES_MAX} are possible"),
+                "send large data in several messages",
+            );
         }
         if handler == "recover" && (*name, *bytes) != RECOVER {
-            return wrong("is called after an executor's death, with a `struct naam_recover` as its message".to_string());
+            return wrong(
+                "is called after an executor's death, with a `struct naam_recover` as its message".to_string(),
+                "declare it as `int recover(struct naam_recover *message)`, or name the handler otherwise",
+            );
         }
         Ok((self.convert(message, &format!("the message of handler `{handler}`"))?, *bytes))
     }

@@ -114,42 +114,42 @@ impl<'a> Routines<'a> {
     fn check_calls(&self, start: u32) -> Result<(), Finding> {
         // Depth of the deepest chain below each function that is done: bounds the search to one visit each.
         let mut height = BTreeMap::new();
-        self.visit(start, &mut Vec::new(), &mut height)?;
+        self.visit(start, start, &mut Vec::new(), &mut height)?;
         Ok(())
     }
 
-    fn visit(&self, start: u32, chain: &mut Vec<u32>, height: &mut BTreeMap<u32, usize>) -> Result<usize, Finding> {
+    fn visit(&self, start: u32, call: u32, chain: &mut Vec<u32>, height: &mut BTreeMap<u32, usize>) -> Result<usize, Finding> {
         if let Some(position) = chain.iter().position(|caller| *caller == start) {
             let mut names: Vec<String> = chain[position..].iter().map(|start| self.name(*start)).collect();
             names.push(self.name(start));
             return Err(Finding::new(Code::RECURSION, format!("recursion: {}", names.join(" calls ")))
                 .hint("write a loop")
-                .at(*chain.last().unwrap_or(&start)));
+                .at(call));
         }
         let below = match height.get(&start) {
             Some(known) => *known,
             None => {
                 if chain.len() >= CALL_DEPTH_MAX {
-                    return Err(self.too_deep(chain, start));
+                    return Err(self.too_deep(chain, start, call));
                 }
                 chain.push(start);
                 let mut below = 0;
-                for (_, target) in self.found[&start].calls() {
-                    below = below.max(1 + self.visit(target, chain, height)?);
+                for (call, target) in self.found[&start].calls() {
+                    below = below.max(1 + self.visit(target, call, chain, height)?);
                 }
                 chain.pop();
                 height.insert(start, below);
                 below
             }
         };
-        if chain.len() + 1 + below > CALL_DEPTH_MAX { Err(self.too_deep(chain, start)) } else { Ok(below) }
+        if chain.len() + 1 + below > CALL_DEPTH_MAX { Err(self.too_deep(chain, start, call)) } else { Ok(below) }
     }
 
-    fn too_deep(&self, chain: &[u32], start: u32) -> Finding {
+    fn too_deep(&self, chain: &[u32], start: u32, call: u32) -> Finding {
         let names: Vec<String> = chain.iter().chain([&start]).map(|start| self.name(*start)).collect();
         Finding::new(Code::CALL_DEPTH, format!("calls are nested deeper than {CALL_DEPTH_MAX}: {}", names.join(" calls ")))
             .hint("declare functions in the middle `static __always_inline`")
-            .at(start)
+            .at(call)
     }
 
     fn name(&self, start: u32) -> String {
