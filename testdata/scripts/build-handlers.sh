@@ -17,6 +17,7 @@ build handlers/mica/mica.c "$out/testdata/handlers/mica.o"
 for source in handlers/samples/*.c; do
 	build "$source" "$out/testdata/handlers/$(basename "$source" .c).o"
 done
+build testdata/lowering/kernels.c "$out/testdata/lowering/kernels.o"
 for source in testdata/verifier/accept/*.c testdata/verifier/reject/*.c testdata/verifier/patterns/*.c; do
 	build "$source" "$out/${source%.c}.o"
 done

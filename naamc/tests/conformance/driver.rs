@@ -269,6 +269,6 @@ fn optional(text: &str) -> Option<u64> {
     (text != "-").then(|| number(text))
 }
 
-fn bytes(text: &str) -> Vec<u8> {
+pub fn bytes(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| number(&text[at..at + 2]) as u8).collect()
 }

@@ -52,6 +52,7 @@ impl Engine for JitEngine {
             read_only,
             proof: proof.clone(),
             regions: regions.to_vec(),
+            relied: relied(proof, regions),
         }))
     }
 }
@@ -108,16 +109,19 @@ struct Compiled {
     proof: Arc<Proof>,
     /// The regions that lengths and reachability were compiled in from.
     regions: Vec<Region>,
+    /// Those that the code may touch itself: index and length.
+    relied: Box<[(usize, u64)]>,
 }
 
 impl Compiled {
     /// Whether a turn offers the regions that the code was compiled for: compiled code relies on their lengths.
+    #[inline]
     fn fits(&self, turn: &Turn<'_>) -> bool {
         let offered = turn.regions();
-        offered.len() >= self.regions.len()
-            && self.regions.iter().zip(offered).all(|(compiled, offered)| {
-                !compiled.is_local() || (offered.is_local() && offered.length_bytes() == compiled.length_bytes())
-            })
+        let fits = |(index, length): &(usize, u64)| {
+            offered.get(*index).is_some_and(|region| !region.base.is_null() && region.length_bytes == *length)
+        };
+        self.relied.iter().all(fits)
     }
 
     fn resume(&self) -> Option<&Code> {
@@ -127,6 +131,13 @@ impl Compiled {
         };
         self.resume.get_or_init(make).as_ref()
     }
+}
+
+/// The local regions that a handler's code may touch, and their lengths.
+fn relied(proof: &Proof, regions: &[Region]) -> Box<[(usize, u64)]> {
+    let touched = proof.analysis().calls.iter().fold(0, |touched, call| touched | call.regions);
+    let local = regions.iter().enumerate().filter(|(index, region)| touched >> index & 1 == 1 && region.is_local());
+    local.map(|(index, region)| (index, region.length_bytes())).collect()
 }
 
 impl Program for Compiled {

@@ -11,7 +11,7 @@ use super::memory::{Place, pieces};
 use crate::engine::{SHORT_READ_BYTES_MAX, Turn};
 use crate::memory::Region;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{I32, I64};
+use cranelift_codegen::ir::types::{I8, I32, I64};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
 use naamc::abi::Helper;
 use naamc::abi::address::REGION_START;
@@ -189,7 +189,7 @@ impl Lowering<'_, '_> {
         self.unless(none_left, slow);
         let region = self.region(call.regions);
         let length = constant(call, Register::R4);
-        self.give_way_to_prefetch(call, region, slow);
+        let long = self.give_way_to_prefetch(call, region, slow);
         match length {
             Some(length) if (1..=INLINE_READ_BYTES_MAX).contains(&length) => {
                 let offset = self.offset_in_region(call, region, length, slow);
@@ -206,6 +206,9 @@ impl Lowering<'_, '_> {
                 let result = self.thunk(offset_of!(Thunks, read), &arguments, 1)[0];
                 self.set(Register::R0, result);
             }
+        }
+        if let Some(long) = long {
+            self.long_read_executed(long);
         }
         let less = self.builder.ins().iadd_imm_s(left, -1);
         self.builder.def_var(self.operations_left, less);
@@ -225,31 +228,36 @@ impl Lowering<'_, '_> {
         Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, length_bytes: None }
     }
 
-    /// Rule 4 of [`Turn`]: a long read of cold memory suspends while `suspend_reads` is set, and sets it anew when it is executed.
-    fn give_way_to_prefetch(&mut self, call: &Call, region: Entry, slow: Block) {
+    /// Rule 4 of [`Turn`], first half: a long read of cold memory suspends while `suspend_reads` is set. Returns whether this read is long:
+    /// None if it never is.
+    fn give_way_to_prefetch(&mut self, call: &Call, region: Entry, slow: Block) -> Option<Value> {
         let lengths = number(call, Register::R4);
         if lengths.low_unsigned_max <= SHORT_READ_BYTES_MAX {
-            return;
+            return None;
         }
-        let field = |offset: usize| offset as i32;
-        let mut suspend = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
-        let long = (lengths.low_unsigned_min <= SHORT_READ_BYTES_MAX).then(|| {
+        let long = if lengths.low_unsigned_min > SHORT_READ_BYTES_MAX {
+            self.builder.ins().iconst(I8, 1)
+        } else {
             let length = self.low(Register::R4, 32);
             self.builder.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, length, i64::from(SHORT_READ_BYTES_MAX))
-        });
-        let cold = self.builder.ins().load(I32, region.flags, region.table, region.entry + field(offset_of!(Region, cold)));
-        suspend = self.builder.ins().band(suspend, cold);
-        if let Some(long) = long {
-            let long = self.builder.ins().uextend(I32, long);
-            suspend = self.builder.ins().band(suspend, long);
-        }
+        };
+        let suspend = self.builder.ins().load(I32, self.flags.state, self.turn, offset_of!(Turn<'_>, suspend_reads) as i32);
+        let cold_offset = region.entry + offset_of!(Region, cold) as i32;
+        let cold = self.builder.ins().load(I32, region.flags, region.table, cold_offset);
+        let suspend = self.builder.ins().band(suspend, cold);
+        let none = self.builder.ins().iconst(I32, 0);
+        let suspend = self.builder.ins().select(long, suspend, none);
         self.unless(suspend, slow);
-        let mut hides = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, hides_latency)));
-        if let Some(long) = long {
-            let old = self.builder.ins().load(I32, self.flags.state, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
-            hides = self.builder.ins().select(long, hides, old);
-        }
-        self.builder.ins().store(self.flags.state, hides, self.turn, field(offset_of!(Turn<'_>, suspend_reads)));
+        Some(long)
+    }
+
+    /// The second half: a long read that is executed sets `suspend_reads` anew.
+    fn long_read_executed(&mut self, long: Value) {
+        let suspend_offset = offset_of!(Turn<'_>, suspend_reads) as i32;
+        let hides = self.builder.ins().load(I32, self.flags.state, self.turn, offset_of!(Turn<'_>, hides_latency) as i32);
+        let old = self.builder.ins().load(I32, self.flags.state, self.turn, suspend_offset);
+        let new = self.builder.ins().select(long, hides, old);
+        self.builder.ins().store(self.flags.state, new, self.turn, suspend_offset);
     }
 
     /// r2, checked: `length` bytes there lie inside the region, and every piece of them is aligned.

@@ -452,8 +452,8 @@ impl<'a, 'b> Lowering<'a, 'b> {
             self.signatures.push((shape, new));
             new
         });
-        let table = self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, thunks) as i32);
-        let thunk = self.builder.ins().load(I64, self.flags.fixed, table, offset as i32);
+        let table = self.builder.ins().load(I64, self.flags.table, self.frame, offset_of!(Frame<'_>, thunks) as i32);
+        let thunk = self.builder.ins().load(I64, self.flags.table, table, offset as i32);
         let call = self.builder.ins().call_indirect(signature, thunk, arguments);
         self.builder.inst_results(call).to_vec()
     }

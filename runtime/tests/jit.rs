@@ -1,0 +1,139 @@
+//! The JIT agrees with the RFC and with the interpreter.
+#![cfg(feature = "jit")]
+
+#[path = "jit/differential.rs"]
+mod differential;
+#[allow(dead_code, reason = "its other half needs no engine of its own")]
+#[path = "../../naamc/tests/conformance/driver.rs"]
+mod driver;
+#[path = "jit/generator.rs"]
+mod generator;
+
+use differential::{Case, is_fault};
+use naamc::interpreter::{Failure, Outcome};
+use naamc::program::Environment;
+use naamc::verifier::Proof;
+use runtime::engine::jit::JitEngine;
+use runtime::engine::{Engine, Turn, Unshared};
+use std::sync::Arc;
+
+/// Prepares a program without regions.
+fn jit(proof: Arc<Proof>) -> driver::Turn {
+    let program = JitEngine.compile(&proof, &Environment::default(), &[]).expect("compiles");
+    Box::new(move |activation| program.run(activation, &mut Turn::new(&[], 0, &mut Unshared)))
+}
+
+/// Proves that compiled code agrees with an independent model of RFC 9669, on every instruction, with operands from memory and with
+/// operands that the code generator knows.
+#[test]
+fn every_instruction_does_what_the_rfc_says() {
+    let count = driver::run_table(&jit);
+    println!("jit: {} kinds of instructions, {} cases in {} programs", count.kinds, count.cases, count.programs);
+    assert_eq!(count.kinds, driver::KINDS);
+    assert!(count.cases > 50_000, "the table shrank");
+}
+
+/// Random programs, and how many of them the verifier must accept for the test to mean something.
+const PROGRAMS: u64 = 400;
+const ACCEPTED_MIN: u64 = 380;
+
+/// Proves that both engines agree on random programs: result, body, regions, fuel and failures, in one turn and suspended before every UDMA
+/// call, resumed by the other engine.
+#[test]
+fn engines_agree_on_random_programs() {
+    let (mut accepted, mut finished, mut exhausted, mut suspensions) = (0, 0, 0, 0);
+    let first: u64 = std::env::var("NAAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    for seed in first..first + PROGRAMS {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let environment = generator::environment(&mut random);
+        let function = generator::function(&mut random);
+        let Ok(proof) = Proof::prove(function, &environment) else { continue };
+        accepted += 1;
+        let mut bytes = |length: usize| std::iter::repeat_with(|| random.u8(..)).take(length).collect::<Vec<u8>>();
+        let regions = (0..generator::REGIONS).map(|_| bytes(generator::REGION_BYTES as usize)).collect();
+        let body = bytes(generator::BODY_BYTES as usize);
+        // Every fourth one runs out of something.
+        let short = seed % 4 == 0;
+        let udma_operations = if short { random.u32(..4) } else { 4096 };
+        let back_edges = if short { random.u32(..8) } else { 1 << 20 };
+        let case = Case::new(Arc::new(proof), &environment, regions, body, back_edges, udma_operations);
+        println!("seed {seed}: NAAM_SEED={seed} runs it first");
+        let (result, stops) = case.agree();
+        assert!(!is_fault(result.outcome), "seed {seed}: {result:?}");
+        match result.outcome {
+            Outcome::Finished(_) => finished += 1,
+            Outcome::Failed(Failure::BackEdgesExhausted | Failure::UdmaOperationsExhausted) => exhausted += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+        suspensions += stops;
+    }
+    println!("{accepted} programs: {finished} finished, {exhausted} ran out of fuel, {suspensions} suspensions");
+    assert!(accepted >= ACCEPTED_MIN && finished > accepted / 2 && exhausted > 0 && suspensions > 1000);
+}
+
+/// Whether a line of the samples says what its case must do.
+fn is_expectation(line: &str) -> bool {
+    ["result", "reply", "after"].iter().any(|word| line.starts_with(word))
+}
+
+/// Proves that the sample handlers, as clang compiled them, compute on both engines and with any suspensions what the same C computes natively.
+#[test]
+fn samples_compute_what_native_code_computes() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/handlers");
+    let text = std::fs::read_to_string(format!("{folder}/samples.txt")).expect("the samples are in testdata");
+    let (mut object, mut regions, mut count, mut suspensions) = (None, Vec::new(), 0, 0);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        match fields[..] {
+            ["file", name] => {
+                let elf = std::fs::read(format!("{folder}/{name}.o")).expect("its ELF is there");
+                let read = naamc::object::read(&elf).expect("it is an object");
+                regions = vec![Vec::new(); read.environment.regions.len()];
+                object = Some(read);
+            }
+            ["region", name, content] => {
+                let object = object.as_ref().expect("a file first");
+                let index =
+                    object.environment.regions.iter().position(|region| region.name == name).expect("it declares the region");
+                regions[index] = driver::bytes(content);
+            }
+            ["case", handler, body] => {
+                let object = object.as_ref().expect("a file first");
+                let handler = object.handlers.iter().find(|found| found.name == handler).expect("it has the handler");
+                let (function, _) = object.flatten(handler).expect("it is flat");
+                // Whether all of them verify is another test's question.
+                let Ok(proof) = Proof::prove(function, &object.environment) else {
+                    while lines.next_if(|line| is_expectation(line)).is_some() {}
+                    continue;
+                };
+                let case = Case::new(Arc::new(proof), &object.environment, regions.clone(), driver::bytes(body), 1 << 20, 4096);
+                let (result, stops) = case.agree();
+                let mut expected = regions.clone();
+                while let Some(line) = lines.next_if(|line| is_expectation(line)) {
+                    let fields: Vec<&str> = line.split(' ').collect();
+                    match fields[..] {
+                        ["result", number] => {
+                            let Outcome::Finished(value) = result.outcome else { panic!("{}: {result:?}", handler.name) };
+                            assert_eq!((value as i32).to_string(), number, "{}", handler.name);
+                        }
+                        ["reply", content] => {
+                            assert_eq!(result.body[..result.reply_bytes as usize], driver::bytes(content), "{}", handler.name);
+                        }
+                        ["after", name, content] => {
+                            let index = object.environment.regions.iter().position(|region| region.name == name);
+                            expected[index.expect("it declares the region")] = driver::bytes(content);
+                        }
+                        _ => panic!("{line}"),
+                    }
+                }
+                assert!(result.regions == expected, "{}: regions differ", handler.name);
+                count += 1;
+                suspensions += stops;
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    println!("{count} cases, {suspensions} suspensions");
+    assert!(count > 100 && suspensions > 1000);
+}
