@@ -251,7 +251,8 @@ impl Bundle {
         if findings.is_empty() { Ok(bundle) } else { Err(findings) }
     }
 
-    fn locate(&self, handler: usize, mut finding: Finding) -> Finding {
+    /// Adds handler and C line to a finding about one of its instructions.
+    pub(crate) fn locate(&self, handler: usize, mut finding: Finding) -> Finding {
         finding.place.function = Some(self.meaning.handlers[handler].function.name.clone());
         if finding.place.line.is_none() {
             finding.place.line = finding.place.instruction.and_then(|instruction| self.line(handler, instruction));

@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod activation;
+pub mod build;
 pub mod bundle;
 pub mod cfg;
 pub mod compile;
@@ -22,3 +23,5 @@ pub mod suspend;
 pub mod template;
 pub mod types;
 pub mod verifier;
+
+pub use build::build;

@@ -12,7 +12,7 @@ use crate::verifier::{Call, Proof};
 use minicbor::{Decode, Encode};
 
 /// What one handler may do.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Manifest {
     /// Rights used on each region that the handler touches, ascending by region.
     #[n(0)]

@@ -50,6 +50,26 @@ impl RegionMemory {
         }
     }
 
+    /// Like [`Self::execute`], and returns the data that was moved: what a read or write copied, or an atomic's old value. For traces.
+    pub fn execute_and_show(&mut self, operation: Udma<'_>) -> (i64, Vec<u8>) {
+        let (result, data) = match operation {
+            Udma::Read { region, offset, destination } => {
+                let result = self.execute(Udma::Read { region, offset, destination: &mut *destination });
+                (result, destination.to_vec())
+            }
+            Udma::Write { region, offset, source } => (self.execute(Udma::Write { region, offset, source }), source.to_vec()),
+            Udma::CompareSwap { region, offset, expected, desired, old } => {
+                let result = self.execute(Udma::CompareSwap { region, offset, expected, desired, old: &mut *old });
+                (result, old.to_le_bytes().to_vec())
+            }
+            Udma::FetchAdd { region, offset, addend, old } => {
+                let result = self.execute(Udma::FetchAdd { region, offset, addend, old: &mut *old });
+                (result, old.to_le_bytes().to_vec())
+            }
+        };
+        (result, if result == 0 { data } else { Vec::new() })
+    }
+
     fn range(&mut self, offset: u64, length: usize) -> Option<&mut [u8]> {
         let start = usize::try_from(offset).ok()?;
         self.bytes.get_mut(start..start.checked_add(length)?)

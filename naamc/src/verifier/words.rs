@@ -1,7 +1,7 @@
 //! What is known of values, in words, for findings.
 
 use super::state::Kind;
-use super::value::Scalar;
+use super::value::{Pointer, Scalar, Value};
 use crate::abi::STACK_BYTES;
 use std::fmt;
 
@@ -30,6 +30,34 @@ impl fmt::Display for Scalar {
             }
         }
         if self.stride > 1 { write!(f, " in steps of {}", self.stride) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Pointer {
+    /// "the message + 8 to 56", "region 0 or null".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &str, offset: Option<Scalar>| match offset?.as_constant() {
+            Some(0) => Some(name.to_string()),
+            Some(offset) if (offset as i64) < 0 => Some(format!("{name} - {}", (offset as i64).unsigned_abs())),
+            _ => Some(format!("{name} + {}", offset?)),
+        };
+        let regions = (0..64).filter(|region| self.regions >> region & 1 == 1).map(|region| format!("region {region}"));
+        let parts: Vec<String> = [part("stack", self.stack), part("message", self.body), part("read-only data", self.read_only)]
+            .into_iter()
+            .flatten()
+            .chain(regions)
+            .chain(self.null.then(|| "null".to_string()))
+            .collect();
+        f.write_str(&parts.join(" or "))
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Scalar(scalar) => scalar.fmt(f),
+            Value::Pointer(pointer) => pointer.fmt(f),
+        }
     }
 }
 
