@@ -172,3 +172,23 @@ fn what_is_no_object_is_refused() {
         assert!(findings[0].code == code && findings[0].message.contains(message), "{findings:?} lack {message}");
     }
 }
+
+/// Lab, needs clang 19: what is checked in is what the C beside it compiles to.
+#[test]
+fn a_fresh_build_gives_the_same_objects() {
+    let clang = std::env::var("NAAM_CLANG").unwrap_or_else(|_| "clang-19".to_string());
+    if std::process::Command::new(&clang).arg("--version").output().is_err() {
+        assert!(std::env::var_os("NAAM_LAB").is_none(), "`{clang}` is missing");
+        println!("skipped: `{clang}` is missing (apt install clang-19)");
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let script = std::process::Command::new(folder("scripts/build-objects.sh")).arg(&clang).arg(scratch.path()).output();
+    let output = script.expect("the script can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for file in objects("objects") {
+        let fresh = scratch.path().join("testdata/objects").join(file.file_name().expect("a file has a name"));
+        let read = |file: &Path| object::read(&std::fs::read(file).expect("the object can be read"));
+        assert!(read(&fresh) == read(&file), "{} is not what its C compiles to", file.display());
+    }
+}
