@@ -141,9 +141,10 @@ impl Graph {
             if ends[block as usize] {
                 continue;
             }
+            let back = self.retreating.iter().find(|edge| edge.head == *head).map_or(*head, |edge| edge.from_instruction);
             findings.push(
                 Finding::new(Code::LOOP_WITHOUT_EXIT, "no path leads from this loop to the end of the handler")
-                    .at(*head)
+                    .at(back)
                     .hint("give the loop a condition that can become false, or a `break` or `return`"),
             );
             pending.push(block);
@@ -360,9 +361,9 @@ mod tests {
 
     #[test]
     fn loops_without_exit_are_found_once_each() {
-        assert_eq!(codes(&[NOTHING, Instruction::Jump { target: 0 }]), [(Code::LOOP_WITHOUT_EXIT, Some(0))]);
+        assert_eq!(codes(&[NOTHING, Instruction::Jump { target: 0 }]), [(Code::LOOP_WITHOUT_EXIT, Some(1))]);
         let two = [jump_if(3), NOTHING, Instruction::Jump { target: 1 }, jump_if(3), Instruction::Jump { target: 3 }];
-        assert_eq!(codes(&two), [(Code::LOOP_WITHOUT_EXIT, Some(1)), (Code::LOOP_WITHOUT_EXIT, Some(3))]);
+        assert_eq!(codes(&two), [(Code::LOOP_WITHOUT_EXIT, Some(2)), (Code::LOOP_WITHOUT_EXIT, Some(3))]);
         assert_eq!(codes(&[jump_if(0), jump_if(0), Instruction::Jump { target: 0 }]), [(Code::LOOP_WITHOUT_EXIT, Some(0))]);
     }
 

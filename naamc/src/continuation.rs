@@ -11,9 +11,9 @@
 //! | 8 | 8 each | live registers of the contract, ascending |
 //! | ... | | live stack bytes of the contract, ascending |
 
-use crate::abi::{BODY_BYTES_MAX, READ_ONLY_BYTES_MAX, REGIONS_MAX, STACK_BYTES, address};
+use crate::abi::{BODY_BYTES_MAX, Helper, READ_ONLY_BYTES_MAX, REGIONS_MAX, STACK_BYTES, address};
 use crate::activation::Activation;
-use crate::isa::Size;
+use crate::isa::{Instruction, Size};
 use crate::verifier::Proof;
 use crate::verifier::contract::{Cell, Contract};
 use crate::verifier::value::{Scalar, Value};
@@ -39,6 +39,9 @@ pub enum BadContinuation {
     /// A register breaks the contract.
     #[error("a register is outside what its contract allows")]
     Register,
+    /// The pending call is given memory that does not exist.
+    #[error("the pending call's memory is not inside the handler's")]
+    PendingCall,
     /// A word of stack or body breaks the contract.
     #[error("a word in memory is outside what its contract allows")]
     Cell,
@@ -105,11 +108,13 @@ pub enum Check {
     PointerKinds,
     /// Where in the object.
     PointerOffsets,
+    /// Offset and length of the pending call's memory together.
+    PendingCall,
 }
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 10] = [
+    pub const ALL: [Check; 11] = [
         Check::Length,
         Check::Body,
         Check::Reply,
@@ -120,6 +125,7 @@ impl Check {
         Check::Strides,
         Check::PointerKinds,
         Check::PointerOffsets,
+        Check::PendingCall,
     ];
 }
 
@@ -167,11 +173,23 @@ pub fn decode_with(
     if checks(Check::Cells) && !contract.cells.iter().all(|cell| admits(&cell.value, load(cell, activation), omitted)) {
         return Err(BadContinuation::Cell);
     }
+    if checks(Check::PendingCall) && !pending_call_is_inside(proof, contract, activation) {
+        return Err(BadContinuation::PendingCall);
+    }
     activation.point = point;
     activation.completed = 0;
     activation.completion = 0;
     activation.reply_bytes = reply_bytes;
     Ok(())
+}
+
+/// Whether the UDMA call that the continuation stands before is given memory that exists.
+fn pending_call_is_inside(proof: &Proof, contract: &Contract, activation: &Activation) -> bool {
+    match proof.function().instructions.get(contract.instruction as usize) {
+        Some(Instruction::CallHelper { number }) => Helper::from_number(*number)
+            .is_some_and(|helper| contract.call_is_inside(helper, &activation.registers, proof.function().entry.body_bytes)),
+        _ => false,
+    }
 }
 
 /// The word of a cell, zero-extended.

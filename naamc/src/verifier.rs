@@ -158,6 +158,8 @@ pub struct Call {
     pub numbers: Vec<(Register, Scalar)>,
     /// For every pointer parameter: what it may touch.
     pub memory: Vec<(Register, Touched)>,
+    /// Pointer parameters whose address is the same constant on every path.
+    pub exact: Vec<Register>,
 }
 
 /// A loop.

@@ -61,16 +61,21 @@ impl Checker<'_> {
         right: Linear,
     ) -> (Option<State>, Option<State>) {
         let (a, b) = (state.deep_facts(&self.symbols, left), state.deep_facts(&self.symbols, right));
-        let assumed = |mut state: State, (a, b): (Scalar, Scalar)| {
-            (state.assume(&self.symbols, left, a) && state.assume(&self.symbols, right, b)).then_some(state)
+        let plain = |facts: &Scalar| width == Width::W64 || facts.unsigned_max <= u64::from(u32::MAX);
+        let comparable = plain(&a) && plain(&b);
+        let assumed = |mut state: State, holds: bool, facts: (Scalar, Scalar)| {
+            if comparable && let Some((small, large)) = order(condition, holds, (left, &a), (right, &b)) {
+                state.assume_order(small, large);
+            }
+            (state.assume(&self.symbols, left, facts.0) && state.assume(&self.symbols, right, facts.1)).then_some(state)
         };
         let no = refine(width, condition, false, a, b);
         let Some(yes) = refine(width, condition, true, a, b) else {
-            return (None, no.and_then(|facts| assumed(state, facts)));
+            return (None, no.and_then(|facts| assumed(state, false, facts)));
         };
         match no {
-            Some(no) => (assumed(state.clone(), yes), assumed(state, no)),
-            None => (assumed(state, yes), None),
+            Some(no) => (assumed(state.clone(), true, yes), assumed(state, false, no)),
+            None => (assumed(state, true, yes), None),
         }
     }
 
@@ -117,4 +122,24 @@ fn split_null(state: State, condition: Condition, register: Register, address: A
     let null = address.null.then(|| with(Word::constant(0)));
     let other = (something != Address::default()).then(|| with(Word::Pointer(something)));
     if condition == Condition::Equal { (null, other) } else { (other, null) }
+}
+
+/// Which of two words is at most the other, unsigned, where a comparison of whole words says so.
+fn order(condition: Condition, holds: bool, left: (Linear, &Scalar), right: (Linear, &Scalar)) -> Option<(Linear, Linear)> {
+    use Condition::{
+        Greater, GreaterOrEqual, Less, LessOrEqual, SignedGreater, SignedGreaterOrEqual, SignedLess, SignedLessOrEqual,
+    };
+    let signed = matches!(condition, SignedGreater | SignedGreaterOrEqual | SignedLess | SignedLessOrEqual);
+    let positive = |facts: &Scalar| facts.unsigned_max <= i32::MAX as u64;
+    if signed && !(positive(left.1) && positive(right.1)) {
+        return None;
+    }
+    let (left, right) = (left.0, right.0);
+    match (condition, holds) {
+        (Less | SignedLess, true) | (GreaterOrEqual | SignedGreaterOrEqual, false) => Some((left.plus(1), right)),
+        (LessOrEqual | SignedLessOrEqual, true) | (Greater | SignedGreater, false) => Some((left, right)),
+        (Greater | SignedGreater, true) | (LessOrEqual | SignedLessOrEqual, false) => Some((right.plus(1), left)),
+        (GreaterOrEqual | SignedGreaterOrEqual, true) | (Less | SignedLess, false) => Some((right, left)),
+        _ => None,
+    }
 }

@@ -42,7 +42,11 @@ pub(super) fn check(
         findings = cuts.broken;
     }
     let analysis = analysis(function, graph, contracts, checker.record, &cuts.zeroed);
-    findings.extend(never_written(graph, &function.instructions, &analysis));
+    // What was reported already is not reported for what follows from it.
+    let unwritten = never_written(graph, &function.instructions, &analysis);
+    let new = |finding: &Finding| !findings.iter().any(|other| other.place.instruction == finding.place.instruction);
+    let unwritten: Vec<Finding> = unwritten.into_iter().filter(new).collect();
+    findings.extend(unwritten);
     if findings.is_empty() {
         return Ok(analysis);
     }

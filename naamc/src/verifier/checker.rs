@@ -10,13 +10,16 @@ use super::state::{Address, Kind, Linear, State, Symbols, Word};
 use super::transfer::argument_length;
 use super::value::Scalar;
 use super::{Access, Call, Touched, words};
-use crate::abi::{Helper, Parameter, Rights, STACK_BYTES};
+use crate::abi::{Extent, Helper, Parameter, Rights, STACK_BYTES};
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{Register, Size};
 use crate::program::{Environment, Function};
 
 const HINT_BOUNDS: &str = "test the value right before its use, or clamp it with `naam_at_most(x, max)`; if C tests it already, the optimiser has \
                            moved the test to a copy: build with `naamc build`, whose flags (`-mllvm -disable-lsr -fno-unroll-loops`) avoid most of that";
+
+/// What an access that was reported may touch, so that nothing else is said of these bytes.
+const SOMEWHERE: Touched = Touched { stack: Some(ByteRange { start: 0, end: STACK_BYTES as u32 }), body: None, read_only: None };
 
 /// One kind of memory that an access may reach, with the bytes that it may begin at.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +31,8 @@ pub(super) struct Reach {
     pub(super) last: u32,
     /// Distance of the places from each other; 0 if there is one.
     pub(super) stride: u64,
-    /// Bytes that are touched at most.
-    pub(super) bytes: u32,
+    /// One past the last byte that may be touched.
+    pub(super) end: u32,
 }
 
 impl Reach {
@@ -38,7 +41,7 @@ impl Reach {
     }
 
     pub(super) fn hull(&self) -> ByteRange {
-        ByteRange { start: self.first, end: self.last + self.bytes }
+        ByteRange { start: self.first, end: self.end }
     }
 }
 
@@ -46,8 +49,32 @@ impl Reach {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Argument {
     pub(super) number: Option<Scalar>,
+    /// The number as a word, cut to 32 bits if the parameter is.
+    word: Option<Linear>,
     pub(super) regions: u64,
     pub(super) reaches: Vec<Reach>,
+    /// Whether it was reported, and so may be written anywhere.
+    failed: bool,
+}
+
+/// How many bytes are accessed.
+#[derive(Clone, Copy)]
+struct Length {
+    min: u64,
+    max: u64,
+    /// The number itself, if it is not a constant.
+    word: Option<Linear>,
+}
+
+/// When the arguments of a helper are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Before a suspension point, with all that is known: everything must hold.
+    Before,
+    /// After it, with what the contract says: that the memory lies inside its object was checked before, or when a continuation was decoded.
+    After,
+    /// At a call that is no suspension point.
+    Local,
 }
 
 /// What a pass learns besides states.
@@ -154,27 +181,29 @@ impl<'a> Checker<'a> {
         &mut self,
         state: &mut State,
         at: u32,
-        base: Register,
-        offset: i32,
+        (base, offset): (Register, i32),
         size: Size,
         write: bool,
     ) -> Option<Vec<Reach>> {
-        let reaches = self.reach(state, at, base, offset.into(), size.bytes() as u64, write)?;
-        let touched = touched(&reaches);
-        let exact = reaches.len() == 1 && reaches[0].exact().is_some();
+        let bytes = size.bytes() as u64;
+        let length = Length { min: bytes, max: bytes, word: None };
+        let reaches = self.reach(state, at, (base, offset.into()), length, write, false);
+        let exact = matches!(reaches.as_deref(), Some([reach]) if reach.exact().is_some());
+        let touched = reaches.as_deref().map_or(if write { SOMEWHERE } else { Touched::default() }, touched);
         self.record.accesses.push(Access { instruction: at, touched, exact });
-        Some(reaches)
+        reaches
     }
 
-    /// The bytes behind `register + displacement`, all of which must exist (and be writable, if `write`).
+    /// The bytes behind `register + displacement`, all of which must exist (and be writable, if `write`); that they exist is not
+    /// reported again if it is `assumed`.
     fn reach(
         &mut self,
         state: &mut State,
         at: u32,
-        register: Register,
-        displacement: i64,
-        bytes: u64,
+        (register, displacement): (Register, i64),
+        length: Length,
         write: bool,
+        assumed: bool,
     ) -> Option<Vec<Reach>> {
         let address = self.accessible(state, at, register)?;
         let mut reaches = Vec::with_capacity(1);
@@ -188,15 +217,16 @@ impl<'a> Checker<'a> {
                 return None;
             }
             let offset = offset.plus(displacement as u64);
-            let reach = match self.within(state, kind, offset, bytes) {
+            let single = address.single().is_some();
+            let together = kind != Kind::ReadOnly && (assumed || (single && self.sum_fits(state, kind, offset, length)));
+            let reach = match self.within(state, kind, offset, length, together) {
                 Some(reach) => reach,
                 None => {
-                    self.report_bounds(state, at, register, kind, offset, bytes);
+                    self.report_bounds(state, at, register, kind, offset, length);
                     // Checking goes on as if the test that is missing were there.
-                    let (min, max) = self.limits(kind, bytes);
-                    let mended =
-                        address.single().is_some() && min <= max && state.assume(&self.symbols, offset, Scalar::signed(min, max));
-                    let reach = if mended { self.within(state, kind, offset, bytes) } else { None };
+                    let (min, max) = self.limits(kind, length.max);
+                    let mended = single && min <= max && state.assume(&self.symbols, offset, Scalar::signed(min, max));
+                    let reach = if mended { self.within(state, kind, offset, length, false) } else { None };
                     if reach.is_none() {
                         state.set(register, Word::Reported);
                     }
@@ -206,6 +236,14 @@ impl<'a> Checker<'a> {
             reaches.push(reach);
         }
         Some(reaches)
+    }
+
+    /// Whether offset and length, of which neither need be small enough alone, are so together.
+    fn sum_fits(&self, state: &State, kind: Kind, offset: Linear, length: Length) -> bool {
+        let Some(word) = length.word else { return false };
+        let (min, max) = self.limits(kind, 0);
+        let facts = state.deep_facts(&self.symbols, offset);
+        facts.signed_min >= min && state.sum_max(&self.symbols, offset, word).is_some_and(|sum| sum <= max)
     }
 
     /// The address in a register, if it leads to memory.
@@ -268,24 +306,27 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn within(&self, state: &State, kind: Kind, offset: Linear, bytes: u64) -> Option<Reach> {
+    /// The bytes of an access at this offset, if they surely lie inside; if that is `assumed`, those of them that do.
+    fn within(&self, state: &State, kind: Kind, offset: Linear, length: Length, assumed: bool) -> Option<Reach> {
         let facts = state.deep_facts(&self.symbols, offset);
-        let (min, max) = self.limits(kind, bytes);
-        if facts.signed_min < min || facts.signed_max > max {
+        let (min, max) = self.limits(kind, if assumed { length.min } else { length.max });
+        if !assumed && (facts.signed_min < min || facts.signed_max > max) {
             return None;
         }
+        let (first, last) = (facts.signed_min.max(min), facts.signed_max.min(max));
+        if first > last {
+            return None;
+        }
+        // Where the interval was cut its end need not lie on the stride.
+        let stride = if first == facts.signed_min { facts.stride } else { 1 };
         let start = if kind == Kind::ReadOnly { 0 } else { STACK_BYTES as i64 };
+        let (_, end) = self.limits(kind, 0);
         let place = |offset: i64| u32::try_from(start + offset).ok();
-        Some(Reach {
-            kind,
-            first: place(facts.signed_min)?,
-            last: place(facts.signed_max)?,
-            stride: facts.stride,
-            bytes: u32::try_from(bytes).ok()?,
-        })
+        let end = end.min(last.saturating_add(i64::try_from(length.max).unwrap_or(i64::MAX)));
+        Some(Reach { kind, first: place(first)?, last: place(last)?, stride, end: place(end)? })
     }
 
-    fn report_bounds(&mut self, state: &State, at: u32, register: Register, kind: Kind, offset: Linear, bytes: u64) {
+    fn report_bounds(&mut self, state: &State, at: u32, register: Register, kind: Kind, offset: Linear, length: Length) {
         let facts = state.deep_facts(&self.symbols, offset);
         let size = self.size(kind);
         let (code, name) = match kind {
@@ -294,31 +335,21 @@ impl<'a> Checker<'a> {
             Kind::ReadOnly => (Code::READ_ONLY_BOUNDS, "read-only data"),
         };
         self.report(at, || {
-            let sure = if facts.as_constant().is_some() { "lie" } else { "may lie" };
+            let constant = facts.as_constant().is_some() && length.min == length.max;
+            let sure = if constant { "lie" } else { "may lie" };
+            let bytes =
+                if length.min == length.max { format!("{}", length.max) } else { format!("{} to {}", length.min, length.max) };
             let finding = Finding::new(code, format!("the {bytes} bytes accessed through `{register}` {sure} outside the {name}"))
                 .known(format!("the first byte is {}", words::place(kind, &facts)))
                 .known(words::extent(kind, size));
-            if facts.as_constant().is_some() { finding } else { finding.hint(HINT_BOUNDS) }
+            if constant { finding } else { finding.hint(HINT_BOUNDS) }
         });
     }
 
-    /// Notes that these bytes are read, which must be possible.
-    pub(super) fn read(&mut self, state: &State, at: u32, range: ByteRange) {
-        if !state.memory.is_readable(range) && !state.memory.holds_secret(range) {
-            self.report(at, || {
-                Finding::new(
-                    Code::SLOT_MIXED,
-                    "stack bytes are read that hold an address, or a part of one, on some path and not on all",
-                )
-                .known(format!(
-                    "the bytes are {} to {} below the end of the stack",
-                    STACK_BYTES as u32 - range.end,
-                    STACK_BYTES as u32 - range.start
-                ))
-                .hint("keep addresses and numbers in different variables, and initialise variables on every path")
-            });
-        }
+    /// Notes that these bytes are read; false if they hold an address or a part of one, or no contract promises them.
+    pub(super) fn read(&mut self, state: &State, range: ByteRange) -> bool {
         self.record.zeroed.insert_except(range, state.memory.written());
+        state.memory.is_readable(range) && !state.memory.holds_secret(range)
     }
 
     pub(super) fn check_atomic(&mut self, at: u32, reach: &Reach, size: Size) {
@@ -339,8 +370,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the arguments of a helper and records the call.
-    pub(super) fn arguments(&mut self, state: &mut State, at: u32, helper: Helper) -> Vec<Argument> {
+    /// Checks the arguments of a helper, and records the call unless it is about to suspend.
+    pub(super) fn arguments(&mut self, state: &mut State, at: u32, helper: Helper, look: Look) -> Vec<Argument> {
         let mut arguments = vec![Argument::default(); helper.parameters().len()];
         let parameters = || helper.parameters().iter().zip(Register::ARGUMENTS).enumerate();
         for (index, (parameter, register)) in parameters() {
@@ -348,11 +379,12 @@ impl<'a> Checker<'a> {
                 Parameter::Region(rights) => arguments[index].regions = self.region(state, at, helper, register, *rights),
                 Parameter::U64 | Parameter::U32 => {
                     let how = format!("is passed to {} as a number", helper.name());
-                    let facts = match self.number(state, at, register, &how) {
-                        Some(number) => state.deep_facts(&self.symbols, number),
-                        None => Scalar::ANY,
-                    };
+                    let number = self.number(state, at, register, &how);
+                    let word =
+                        number.map(|number| if *parameter == Parameter::U32 { self.zero_extended(state, number) } else { number });
+                    let facts = word.map_or(Scalar::ANY, |word| state.deep_facts(&self.symbols, word));
                     arguments[index].number = Some(if *parameter == Parameter::U32 { zero_extend(facts) } else { facts });
+                    arguments[index].word = word;
                 }
                 Parameter::Source(_) | Parameter::Destination(_) => {}
             }
@@ -360,11 +392,17 @@ impl<'a> Checker<'a> {
         for (index, (parameter, register)) in parameters() {
             let (Parameter::Source(extent) | Parameter::Destination(extent)) = parameter else { continue };
             let write = matches!(parameter, Parameter::Destination(_));
-            let bytes = argument_length(&arguments, *extent).unsigned_max;
-            let reaches = self.reach(state, at, register, 0, bytes, write).unwrap_or_default();
-            for reach in reaches.iter().filter(|reach| !write && reach.kind != Kind::ReadOnly && reach.bytes > 0) {
-                self.read(state, at, reach.hull());
-                if state.memory.holds_secret(reach.hull()) {
+            let facts = argument_length(&arguments, *extent);
+            let word = match extent {
+                Extent::Parameter(index) => arguments.get(*index).and_then(|argument| argument.word),
+                Extent::Word => None,
+            };
+            let length = Length { min: facts.unsigned_min, max: facts.unsigned_max, word };
+            let reaches = self.reach(state, at, (register, 0), length, write, look == Look::After);
+            arguments[index].failed = write && reaches.is_none();
+            let reaches = reaches.unwrap_or_default();
+            for reach in reaches.iter().filter(|reach| !write && reach.kind != Kind::ReadOnly && reach.first < reach.end) {
+                if !self.read(state, reach.hull()) {
                     self.report_leak(at, &format!("is among the bytes that {} reads", helper.name()));
                 }
             }
@@ -373,21 +411,31 @@ impl<'a> Checker<'a> {
         if helper == Helper::Reply {
             self.reply(at, arguments[0].number.unwrap_or(truncate(Scalar::ANY, 4)));
         }
+        if look != Look::Before {
+            self.record_call(at, helper, &arguments);
+        }
+        arguments
+    }
+
+    fn record_call(&mut self, at: u32, helper: Helper, arguments: &[Argument]) {
+        let pointers = || {
+            let all = helper.parameters().iter().zip(Register::ARGUMENTS).zip(arguments);
+            all.filter(|((parameter, _), _)| matches!(parameter, Parameter::Source(_) | Parameter::Destination(_)))
+                .map(|((_, register), argument)| (register, argument))
+        };
+        let constant = |argument: &Argument| matches!(argument.reaches.as_slice(), [reach] if reach.exact().is_some());
         self.record.calls.push(Call {
             instruction: at,
             helper,
             regions: arguments.first().map_or(0, |argument| argument.regions),
             numbers: Register::ARGUMENTS
                 .into_iter()
-                .zip(&arguments)
+                .zip(arguments)
                 .filter_map(|(register, a)| Some((register, a.number?)))
                 .collect(),
-            memory: parameters()
-                .filter(|(_, (parameter, _))| matches!(parameter, Parameter::Source(_) | Parameter::Destination(_)))
-                .map(|(index, (_, register))| (register, touched(&arguments[index].reaches)))
-                .collect(),
+            memory: pointers().map(|(register, a)| (register, if a.failed { SOMEWHERE } else { touched(&a.reaches) })).collect(),
+            exact: pointers().filter(|(_, argument)| constant(argument)).map(|(register, _)| register).collect(),
         });
-        arguments
     }
 
     fn reply(&mut self, at: u32, length: Scalar) {

@@ -1,6 +1,7 @@
 //! Contracts: what is proved of a message at a cut point, and all that the code after it relies on.
 
-use super::value::Value;
+use super::value::{Scalar, Value};
+use crate::abi::{Extent, Helper, Parameter, STACK_BYTES, address};
 use crate::isa::{Register, Size};
 use minicbor::{Decode, Encode};
 
@@ -21,6 +22,35 @@ pub struct Contract {
     /// Words of live stack or body of which more is known than "any bytes", ascending, disjoint.
     #[n(3)]
     pub cells: Vec<Cell>,
+}
+
+impl Contract {
+    /// Whether the memory that the pending call is given lies inside the object that each of its pointers points into. A contract says
+    /// nothing about values together, so a state that keeps it can have an offset and a length that are each possible and too large
+    /// together: who takes over a state from outside asks this as well. `registers` are the state's, by [`Register::index`].
+    pub fn call_is_inside(&self, helper: Helper, registers: &[u64], body_bytes: u32) -> bool {
+        helper.parameters().iter().zip(Register::ARGUMENTS).all(|(parameter, register)| {
+            let (Parameter::Source(extent) | Parameter::Destination(extent)) = parameter else { return true };
+            let word = |register: Register| registers.get(register.index()).copied().unwrap_or(u64::MAX);
+            let length = match extent {
+                Extent::Word => 8,
+                Extent::Parameter(index) => Register::ARGUMENTS.get(*index).map_or(u32::MAX, |register| word(*register) as u32),
+            };
+            let inside = |part: &Option<Scalar>, start: u64, min: i64, max: i64| {
+                let offset = word(register).wrapping_sub(start);
+                let end = i128::from(offset as i64) + i128::from(length);
+                part.is_some_and(|part| part.admits(offset)) && offset as i64 >= min && end <= i128::from(max)
+            };
+            match self.registers.iter().find(|(other, _)| *other == register) {
+                Some((_, Value::Pointer(pointer))) => {
+                    inside(&pointer.stack, address::STACK_END, -(STACK_BYTES as i64), 0)
+                        || inside(&pointer.body, address::BODY_START, 0, body_bytes.into())
+                        || inside(&pointer.read_only, address::READ_ONLY_START, 0, i64::MAX)
+                }
+                _ => false,
+            }
+        })
+    }
 }
 
 /// A half-open range of bytes, as offsets from the stack's first byte; the body begins at [`crate::abi::STACK_BYTES`].

@@ -209,8 +209,7 @@ fn call_effects(call: &Call, effects: &mut Vec<Effect>) {
         };
         let all: Vec<ByteRange> = ranges(touched).collect();
         for range in &all {
-            // A hull as long as the longest argument has one beginning, where the shortest certainly lies.
-            let exact = all.len() == 1 && touched.read_only.is_none() && u64::from(range.end - range.start) == max;
+            let exact = call.exact.contains(&register);
             let mut add = |range, kind| effects.push(Effect { at: call.instruction, range, kind });
             let sure = ByteRange { start: range.start, end: range.start + if exact { min as u32 } else { 0 } };
             let source = matches!(parameter, Parameter::Source(_));

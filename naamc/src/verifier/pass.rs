@@ -56,6 +56,7 @@ impl Code<'_> {
                 if is_suspension(instruction) {
                     if let Some(state) = &mut state {
                         state.keep_registers(self.liveness.before(at));
+                        checker.before_call(state, at, instruction);
                         cuts.arrive(checker, Cut::Suspension(at), state);
                     }
                     state = cuts.enter(checker, Cut::Suspension(at));

@@ -13,11 +13,13 @@ use std::collections::HashMap;
 
 /// Facts are passed on to at most this many definitions in a row.
 const DEFINITION_DEPTH_MAX: u32 = 4;
+/// Pairs of ordered words that a state remembers.
+const ORDERS_MAX: usize = 16;
 /// A state with more facts than this forgets those that no word needs.
 const FACTS_KEPT: usize = 48;
 
 /// A symbol plus a constant, wrapping; without symbol the constant itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Linear {
     pub(super) symbol: Option<u32>,
     pub(super) delta: u64,
@@ -144,6 +146,8 @@ pub(super) struct State {
     pub(super) memory: Memory,
     /// Facts that are stronger than those of the symbol's making, ascending by symbol.
     facts: Vec<(u32, Scalar)>,
+    /// Pairs of words of which the first is at most the second, unsigned.
+    orders: Vec<(Linear, Linear)>,
 }
 
 impl State {
@@ -151,7 +155,7 @@ impl State {
     pub(super) fn new(memory: Memory) -> State {
         let mut registers = [Word::Undefined; REGISTERS_MAX];
         registers[Register::R10.index()] = Word::Pointer(Address { stack: Some(Linear::constant(0)), ..Address::default() });
-        State { registers, memory, facts: Vec::new() }
+        State { registers, memory, facts: Vec::new(), orders: Vec::new() }
     }
 
     pub(super) fn get(&self, register: Register) -> Word {
@@ -167,6 +171,56 @@ impl State {
         for index in (0..REGISTERS_MAX).filter(|index| live >> index & 1 == 0 && *index != Register::R10.index()) {
             self.registers[index] = Word::Undefined;
         }
+    }
+
+    /// Adds that one word is at most another, unsigned.
+    pub(super) fn assume_order(&mut self, small: Linear, large: Linear) {
+        if small.symbol.is_some() && large.symbol.is_some() && !self.orders.contains(&(small, large)) {
+            if self.orders.len() == ORDERS_MAX {
+                self.orders.remove(0);
+            }
+            self.orders.push((small, large));
+        }
+    }
+
+    /// Whether one word is known to be at most another, unsigned.
+    fn is_ordered(&self, small: Linear, large: Linear) -> bool {
+        small == large || self.orders.contains(&(small, large))
+    }
+
+    /// The largest value of `offset + length`, where that is known of the sum though not of its parts: because a sum of both was compared, or
+    /// because the length is at most a constant minus the offset. Both must be small numbers, the offset possibly negative.
+    pub(super) fn sum_max(&self, symbols: &Symbols, offset: Linear, length: Linear) -> Option<i64> {
+        const SMALL: i64 = 1 << 30;
+        let small = |facts: &Scalar| facts.signed_min > -SMALL && facts.signed_max < SMALL;
+        if !small(&self.facts(symbols, offset)) || !small(&self.facts(symbols, length)) {
+            return None;
+        }
+        let (left, right) = (offset.symbol?, length.symbol?);
+        let by = |word: Linear, part: Linear| word.delta.wrapping_sub(part.delta);
+        let compared = self.facts.iter().filter_map(|(symbol, facts)| {
+            let Definition::Add(width, a, b) = symbols.definition(*symbol) else { return None };
+            let (a, b) = if a.symbol == Some(left) { (a, b) } else { (b, a) };
+            if a.symbol != Some(left) || b.symbol != Some(right) {
+                return None;
+            }
+            // The sum is this modulo 2^64 or 2^32, and small: so it is this.
+            let rest = Scalar::constant(by(offset, a).wrapping_add(by(length, b)));
+            let sum = alu(width, AluOperation::Add, *facts, rest);
+            Some(if width == Width::W64 { sum.signed_max } else { sum.low_signed_max.into() })
+        });
+        let bounded = self.orders.iter().filter_map(|(least, most)| {
+            let Definition::Subtract(_, total, part) = symbols.definition(most.symbol?) else { return None };
+            let (total, facts) = (self.facts(symbols, total).as_constant()?, self.facts(symbols, part));
+            let exact =
+                facts.unsigned_max <= total && total <= SMALL as u64 && part.symbol == Some(left) && least.symbol == Some(right);
+            let rest = [by(offset, part), by(length, *least), most.delta].map(|delta| delta as i64);
+            let limit = self.facts(symbols, *most);
+            // A limit that is not negative has a smaller number below it, unsigned or not.
+            let plain = rest.iter().all(|delta| (-SMALL..SMALL).contains(delta)) && limit.signed_min >= 0 && small(&limit);
+            (exact && plain).then(|| total as i64 + rest.iter().sum::<i64>())
+        });
+        compared.chain(bounded).min()
     }
 
     fn symbol_facts(&self, symbols: &Symbols, symbol: u32) -> Scalar {
@@ -329,7 +383,13 @@ impl State {
         let mut needed: Vec<u32> = needed.into_iter().map(|(symbol, _)| symbol).collect();
         needed.sort_unstable();
         needed.dedup();
-        self.facts.retain(|(symbol, _)| needed.binary_search(symbol).is_ok());
+        let is_needed = |word: Linear| word.symbol.is_none_or(|symbol| needed.binary_search(&symbol).is_ok());
+        self.facts.retain(|(symbol, _)| match symbols.definition(*symbol) {
+            _ if needed.binary_search(symbol).is_ok() => true,
+            // What was found out about the sum of two words says something of both.
+            Definition::Add(_, a, b) => is_needed(a) && is_needed(b),
+            _ => false,
+        });
     }
 
     /// What holds if either state does.
@@ -346,7 +406,8 @@ impl State {
                 facts.push((*symbol, left.join(other.facts[place].1)));
             }
         }
-        self = State { registers, memory, facts };
+        let orders = join.orders();
+        self = State { registers, memory, facts, orders };
         self.collect(symbols);
         self
     }
@@ -395,6 +456,27 @@ impl Join<'_> {
             (Some(left), None) => Some(self.one_sided(self.left, left)),
             (None, Some(right)) => Some(self.one_sided(self.right, right)),
         }
+    }
+
+    /// Orders that hold on both sides, of words that are the same on both or were joined.
+    fn orders(&self) -> Vec<(Linear, Linear)> {
+        let mut orders: Vec<(Linear, Linear)> =
+            self.left.orders.iter().filter(|(small, large)| self.right.is_ordered(*small, *large)).copied().collect();
+        let mut joined: Vec<(&Pair, &(Linear, u64))> = self.made.iter().collect();
+        joined.sort_unstable();
+        for ((left_symbol, right_symbol, difference), (word, delta)) in joined {
+            let left = Linear { symbol: *left_symbol, delta: *delta };
+            let right = Linear { symbol: *right_symbol, delta: delta.wrapping_sub(*difference) };
+            for (small, large) in self.left.orders.iter().chain(&self.right.orders) {
+                let fits = (*small == left || *small == right)
+                    && self.left.is_ordered(left, *large)
+                    && self.right.is_ordered(right, *large);
+                if fits && orders.len() < ORDERS_MAX && !orders.contains(&(*word, *large)) {
+                    orders.push((*word, *large));
+                }
+            }
+        }
+        orders
     }
 
     fn word(&mut self, left: Word, right: Word) -> Word {

@@ -1,7 +1,7 @@
 //! What every instruction does to a state. What must hold for it to be allowed is in `checker`; where control goes is in `pass`.
 
 use super::arithmetic::{alu, byte_order, sign_extend, truncate, zero_extend};
-use super::checker::{Checker, Reach};
+use super::checker::{Argument, Checker, Look, Reach};
 use super::contract::ByteRange;
 use super::scalar::LOW;
 use super::state::{Address, Definition, Kind, Linear, State, Symbols, Word};
@@ -98,7 +98,7 @@ impl Checker<'_> {
         }
     }
 
-    fn zero_extended(&mut self, state: &State, word: Linear) -> Linear {
+    pub(super) fn zero_extended(&mut self, state: &State, word: Linear) -> Linear {
         let facts = state.facts(&self.symbols, word);
         if facts.unsigned_max <= LOW { word } else { self.symbols.fresh(Definition::ZeroExtend(word), zero_extend(facts)) }
     }
@@ -229,20 +229,17 @@ impl Checker<'_> {
     }
 
     fn load(&mut self, state: &mut State, at: u32, size: Size, base: Register, offset: i32) -> Word {
-        let Some(reaches) = self.access(state, at, base, offset, size, false) else { return Word::Reported };
+        let Some(reaches) = self.access(state, at, (base, offset), size, false) else { return Word::Reported };
         let mut all: Option<Word> = None;
         for reach in &reaches {
             let word = match (reach.kind, reach.exact()) {
                 (Kind::ReadOnly, _) => Word::Number(self.load_constant(reach, size)),
                 (_, Some(offset)) => {
-                    self.read(state, at, reach.hull());
-                    self.load_cell(state, offset, size)
+                    let plain = self.read(state, reach.hull()) || state.memory.holds_secret(reach.hull());
+                    if plain { self.load_cell(state, offset, size) } else { Word::Unusable }
                 }
-                _ => {
-                    self.read(state, at, reach.hull());
-                    let secret = state.memory.holds_secret(reach.hull());
-                    if secret { Word::Unusable } else { Word::Number(self.any_of(size)) }
-                }
+                _ if self.read(state, reach.hull()) => Word::Number(self.any_of(size)),
+                _ => Word::Unusable,
             };
             all = Some(match all {
                 None => word,
@@ -306,7 +303,7 @@ impl Checker<'_> {
     }
 
     fn store(&mut self, state: &mut State, at: u32, size: Size, base: Register, offset: i32, word: Word) {
-        let Some(reaches) = self.access(state, at, base, offset, size, true) else { return };
+        let Some(reaches) = self.access(state, at, (base, offset), size, true) else { return };
         let word = match word {
             Word::Number(number) if size != Size::B8 => Word::Number(self.truncated(state, number, size)),
             word => word,
@@ -350,11 +347,10 @@ impl Checker<'_> {
         if operation == AtomicOperation::CompareExchange {
             self.number(state, at, Register::R0, "is the operand of an atomic operation");
         }
-        let reaches = self.access(state, at, base, offset, size, true);
+        let reaches = self.access(state, at, (base, offset), size, true);
         for reach in reaches.iter().flatten() {
             self.check_atomic(at, reach, size);
-            self.read(state, at, reach.hull());
-            if state.memory.holds_secret(reach.hull()) {
+            if !self.read(state, reach.hull()) {
                 self.report_leak(at, "is changed by an atomic operation");
             }
             match reach.exact() {
@@ -371,6 +367,15 @@ impl Checker<'_> {
         }
     }
 
+    /// Checks what must hold when a UDMA call is reached. What fails counts as reported after the cut point too.
+    pub(super) fn before_call(&mut self, state: &mut State, at: u32, instruction: &Instruction) {
+        if let Instruction::CallHelper { number } = instruction
+            && let Some(helper) = Helper::from_number(*number)
+        {
+            self.arguments(state, at, helper, Look::Before);
+        }
+    }
+
     fn call(&mut self, state: &mut State, at: u32, number: i32) {
         let Some(helper) = Helper::from_number(number) else {
             self.report(at, || {
@@ -380,7 +385,8 @@ impl Checker<'_> {
             self.clobber(state, Word::Reported);
             return;
         };
-        let arguments = self.arguments(state, at, helper);
+        let look = if helper.is_udma() { Look::After } else { Look::Local };
+        let arguments = self.arguments(state, at, helper, look);
         for (parameter, argument) in helper.parameters().iter().zip(&arguments) {
             let Parameter::Destination(extent) = parameter else { continue };
             let length = argument_length(&arguments, *extent);
@@ -388,9 +394,8 @@ impl Checker<'_> {
                 match reach.exact() {
                     Some(start) if argument.reaches.len() == 1 => {
                         let sure = start + length.unsigned_min as u32;
-                        let hull = ByteRange { start, end: start + length.unsigned_max as u32 };
                         state.memory.overwrite(ByteRange { start, end: sure });
-                        state.memory.forget(ByteRange { start: sure, end: hull.end });
+                        state.memory.forget(ByteRange { start: sure, end: reach.end });
                     }
                     _ => state.memory.forget(reach.hull()),
                 }
@@ -400,7 +405,7 @@ impl Checker<'_> {
         self.clobber(state, result);
     }
 
-    fn helper_result(&mut self, helper: Helper, arguments: &[super::checker::Argument]) -> Word {
+    fn helper_result(&mut self, helper: Helper, arguments: &[Argument]) -> Word {
         let facts = match helper {
             Helper::Read | Helper::Write => Scalar::constant(0).join(Scalar::constant(-EFAULT as u64)),
             Helper::CompareSwap | Helper::FetchAdd => {
@@ -429,7 +434,7 @@ impl Checker<'_> {
 }
 
 /// How many bytes a pointer argument refers to.
-pub(super) fn argument_length(arguments: &[super::checker::Argument], extent: Extent) -> Scalar {
+pub(super) fn argument_length(arguments: &[Argument], extent: Extent) -> Scalar {
     match extent {
         Extent::Word => Scalar::constant(8),
         Extent::Parameter(index) => arguments.get(index).and_then(|argument| argument.number).unwrap_or(Scalar::constant(0)),
