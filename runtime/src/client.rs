@@ -72,6 +72,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+/// How long a client looks for replies before it offers its core to others between looks.
+const SPIN_ALONE: Duration = Duration::from_micros(5);
+
 /// How a client waits for replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -353,8 +356,12 @@ impl<L: Link> Session<L> {
             if timeout.is_some_and(|timeout| elapsed >= timeout) {
                 return Ok(false);
             }
-            if elapsed < spin {
+            if elapsed < spin.min(SPIN_ALONE) {
                 std::hint::spin_loop();
+                continue;
+            }
+            if elapsed < spin {
+                std::thread::yield_now();
                 continue;
             }
             self.sleep(timeout.map(|timeout| timeout - elapsed))?;

@@ -12,8 +12,37 @@ pub const VERSION: u8 = 0;
 /// Flows of a node: a message's flow is the low 10 bits of its key's hash, or of its session's id.
 pub const FLOWS: usize = 1024;
 
-/// The bytes of a header.
-pub type HeaderBytes = [u8; HEADER_BYTES];
+/// The bytes of a header as eight little-endian words: what links copy, so that no byte of it goes through memory twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderWords(pub [u64; HEADER_BYTES / 8]);
+
+impl HeaderWords {
+    /// The header in these bytes.
+    pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> HeaderWords {
+        let (words, _) = bytes.as_chunks::<8>();
+        HeaderWords(std::array::from_fn(|index| u64::from_le_bytes(words[index])))
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        for (chunk, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.0) {
+            *chunk = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Bytes of the whole message as its first field says, without a look at the rest. An allegation.
+    #[inline]
+    pub fn length_field(&self) -> u32 {
+        self.0[0] as u32
+    }
+
+    /// Slot and sequence number of what may not be a header: where a refusal goes.
+    pub fn return_address(&self) -> (u16, u32) {
+        (self.0[2] as u16, (self.0[2] >> 32) as u32)
+    }
+}
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,70 +260,60 @@ impl Header {
         usize::from(self.body_bytes).next_multiple_of(8)
     }
 
-    /// Slot and sequence number of bytes that may not be a header: where a refusal goes.
-    pub fn return_address(bytes: &HeaderBytes) -> (u16, u32) {
-        (u16::from_le_bytes([bytes[16], bytes[17]]), u32::from_le_bytes([bytes[20], bytes[21], bytes[22], bytes[23]]))
-    }
-
-    /// Bytes of the whole message as its first field says, without a look at the rest. An allegation.
-    pub fn length_field(bytes: &HeaderBytes) -> u32 {
-        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    }
-
     /// Reads a header.
     ///
     /// # Errors
     /// If some field has no meaning, or the lengths contradict each other.
     #[inline]
-    pub fn parse(bytes: &HeaderBytes) -> Result<Header, Malformed> {
-        let byte = |at: usize| bytes[at];
-        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if byte(4) != VERSION {
-            return Err(Malformed::Version(byte(4)));
+    pub fn parse(header: &HeaderWords) -> Result<Header, Malformed> {
+        let [w0, w1, w2, execution, w4, w5, w6, w7] = header.0;
+        let version = (w0 >> 32) as u8;
+        if version != VERSION {
+            return Err(Malformed::Version(version));
         }
-        let kind = match byte(5) {
+        let kind = match (w0 >> 40) as u8 {
             1 => Kind::Request,
             2 => Kind::Reply,
             3 => Kind::Continuation,
             _ => return Err(Malformed::Field),
         };
-        let place = match byte(44) {
+        let place = match (w5 >> 32) as u8 {
             0 => Place::None,
             1 => Place::Client,
             2 => Place::Nic,
             3 => Place::Host,
             _ => return Err(Malformed::Field),
         };
-        let error = match half(40) {
+        let error = match w5 as u16 {
             0 => None,
             number => Some(RuntimeError::from_number(number).ok_or(Malformed::Field)?),
         };
-        if byte(45) != 0 || half(34) != 0 || usize::from(half(46)) >= FLOWS {
+        let (flow, reserved) = ((w5 >> 48) as u16, (w4 >> 16) as u16 | u16::from((w5 >> 40) as u8));
+        if reserved != 0 || usize::from(flow) >= FLOWS {
             return Err(Malformed::Field);
         }
         let header = Header {
             kind,
-            target: Target { deployment: half(6), generation: half(8), handler: half(10) },
-            session: word(12),
-            slot: half(16),
-            body_bytes: half(18),
-            sequence: word(20),
-            execution: u64::from(word(24)) | u64::from(word(28)) << 32,
-            continuation_bytes: half(32),
-            result: word(36) as i32,
+            target: Target { deployment: (w0 >> 48) as u16, generation: w1 as u16, handler: (w1 >> 16) as u16 },
+            session: (w1 >> 32) as u32,
+            slot: w2 as u16,
+            body_bytes: (w2 >> 16) as u16,
+            sequence: (w2 >> 32) as u32,
+            execution,
+            continuation_bytes: w4 as u16,
+            result: (w4 >> 32) as i32,
             error,
-            executor: half(42),
+            executor: (w5 >> 16) as u16,
             place,
-            flow: half(46),
-            back_edges_left: word(48),
-            udma_operations_left: word(52),
-            suspensions: word(56),
-            udma_operations: word(60),
+            flow,
+            back_edges_left: w6 as u32,
+            udma_operations_left: (w6 >> 32) as u32,
+            suspensions: w7 as u32,
+            udma_operations: (w7 >> 32) as u32,
         };
         let length = header.message_bytes();
         let continues = header.continuation_bytes > 0;
-        if word(0) as usize != length || length > MESSAGE_BYTES_MAX || continues != (kind == Kind::Continuation) {
+        if w0 as u32 as usize != length || length > MESSAGE_BYTES_MAX || continues != (kind == Kind::Continuation) {
             return Err(Malformed::Length);
         }
         Ok(header)
@@ -302,29 +321,23 @@ impl Header {
 
     /// Writes the header.
     #[inline]
-    pub fn emit(&self) -> HeaderBytes {
-        let mut bytes = [0; HEADER_BYTES];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(0, &(self.message_bytes() as u32).to_le_bytes());
-        put(4, &[VERSION, self.kind as u8]);
-        put(6, &self.target.deployment.to_le_bytes());
-        put(8, &self.target.generation.to_le_bytes());
-        put(10, &self.target.handler.to_le_bytes());
-        put(12, &self.session.to_le_bytes());
-        put(16, &self.slot.to_le_bytes());
-        put(18, &self.body_bytes.to_le_bytes());
-        put(20, &self.sequence.to_le_bytes());
-        put(24, &self.execution.to_le_bytes());
-        put(32, &self.continuation_bytes.to_le_bytes());
-        put(36, &self.result.to_le_bytes());
-        put(40, &self.error.map_or(0, |error| error as u16).to_le_bytes());
-        put(42, &self.executor.to_le_bytes());
-        put(44, &[self.place as u8, 0]);
-        put(46, &self.flow.to_le_bytes());
-        put(48, &self.back_edges_left.to_le_bytes());
-        put(52, &self.udma_operations_left.to_le_bytes());
-        put(56, &self.suspensions.to_le_bytes());
-        put(60, &self.udma_operations.to_le_bytes());
-        bytes
+    pub fn emit(&self) -> HeaderWords {
+        let error = self.error.map_or(0, |error| error as u16);
+        let halves = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let quarters = |parts: [u16; 4]| parts.iter().rev().fold(0, |word, part| word << 16 | u64::from(*part));
+        let Target { deployment, generation, handler } = self.target;
+        HeaderWords([
+            halves(self.message_bytes() as u32, 0)
+                | u64::from(VERSION) << 32
+                | (self.kind as u64) << 40
+                | u64::from(deployment) << 48,
+            quarters([generation, handler, 0, 0]) | u64::from(self.session) << 32,
+            quarters([self.slot, self.body_bytes, 0, 0]) | u64::from(self.sequence) << 32,
+            self.execution,
+            halves(u32::from(self.continuation_bytes), self.result as u32),
+            quarters([error, self.executor, self.place as u16, self.flow]),
+            halves(self.back_edges_left, self.udma_operations_left),
+            halves(self.suspensions, self.udma_operations),
+        ])
     }
 }

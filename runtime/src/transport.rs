@@ -8,7 +8,7 @@ pub mod duplicating;
 pub mod shared_memory;
 pub mod wake;
 
-use crate::message::HeaderBytes;
+use crate::message::HeaderWords;
 use naamc::abi::HEADER_BYTES;
 use std::os::fd::BorrowedFd;
 
@@ -55,7 +55,7 @@ pub trait Link: Send {
     ///
     /// # Errors
     /// If the peer broke the link.
-    fn next(&mut self) -> Result<Option<HeaderBytes>, Broken>;
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken>;
 
     /// Copies bytes behind that header, from `offset` (a multiple of 8), as far as the message's length field reaches. Bytes beyond it
     /// read as zero.
@@ -75,7 +75,7 @@ pub trait Link: Send {
 
     /// Sends a message: its header, its body, and its continuation at the next multiple of 8. Whoever calls this has seen the room for
     /// it; without room, nothing is sent.
-    fn send(&mut self, header: &HeaderBytes, body: &[u8], continuation: &[u8]);
+    fn send(&mut self, header: &HeaderWords, body: &[u8], continuation: &[u8]);
 
     /// Makes everything that was sent visible to the peer, gives back the room of what was taken, and wakes the peer if it sleeps.
     fn flush(&mut self);

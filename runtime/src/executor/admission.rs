@@ -2,7 +2,7 @@
 
 use super::{BATCH_MAX, Executor, NONE, SessionState, UnderWay, reply_header, reservation_bytes, send};
 use crate::deployment::{Handler, Limits};
-use crate::message::{Header, HeaderBytes, Kind, Place, RuntimeError, Target};
+use crate::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Request, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
 use naamc::activation::{Activation, POINT_START};
@@ -212,8 +212,8 @@ fn prepare(activation: &mut Activation, handler: &Handler, limits: Limits, heade
 }
 
 /// Answers a message with an error, as far as its header can be believed.
-fn refuse<L: Link>(state: &mut SessionState<L>, bytes: &HeaderBytes, header: Option<&Header>, error: RuntimeError) {
-    let (slot, sequence) = Header::return_address(bytes);
+fn refuse<L: Link>(state: &mut SessionState<L>, bytes: &HeaderWords, header: Option<&Header>, error: RuntimeError) {
+    let (slot, sequence) = bytes.return_address();
     let answer = Answer {
         owner: Owner { executor: 0, place: Place::None, execution: 0 },
         outcome: Err(error),

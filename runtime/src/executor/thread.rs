@@ -9,6 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// How long a thread looks for work before it offers its core to others between looks.
+const SPIN_ALONE_NS: u64 = 5_000;
+
 /// How a thread waits.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
@@ -80,6 +83,8 @@ pub fn run<L: Link>(
                 if idle_ns >= u64::from(waiting.spin_us) * 1000 {
                     sleep(executor, inbox, &waits, now_ns)?;
                     idle_since_ns = None;
+                } else if idle_ns >= SPIN_ALONE_NS {
+                    std::thread::yield_now();
                 } else {
                     std::hint::spin_loop();
                 }

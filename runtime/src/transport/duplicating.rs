@@ -3,7 +3,7 @@
 //! What is sent through it is untouched. Wrapped around an executor's end it duplicates requests, around a client's end replies.
 
 use super::{Broken, Link, WaitFor};
-use crate::message::{Header, HeaderBytes};
+use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -18,7 +18,7 @@ pub struct Duplicating<L> {
     /// Of 256 messages, how many are delivered again.
     share: u8,
     random: u64,
-    copies: VecDeque<(HeaderBytes, Vec<u8>)>,
+    copies: VecDeque<(HeaderWords, Vec<u8>)>,
     /// Whether the message that `next` returned is the first of `copies`.
     repeated: bool,
     /// Copies delivered so far.
@@ -51,7 +51,7 @@ impl<L: Link> Duplicating<L> {
 }
 
 impl<L: Link> Link for Duplicating<L> {
-    fn next(&mut self) -> Result<Option<HeaderBytes>, Broken> {
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
         if !self.repeated {
             let real = self.link.next()?;
             // A copy is delivered when nothing else is there, or by chance before what is.
@@ -88,7 +88,7 @@ impl<L: Link> Link for Duplicating<L> {
             return;
         }
         if again && let Ok(Some(header)) = self.link.next() {
-            let length = (Header::length_field(&header) as usize).clamp(HEADER_BYTES, MESSAGE_BYTES_MAX);
+            let length = (header.length_field() as usize).clamp(HEADER_BYTES, MESSAGE_BYTES_MAX);
             let mut bytes = vec![0; length - HEADER_BYTES];
             self.link.copy(0, &mut bytes);
             self.copies.push_back((header, bytes));
@@ -104,7 +104,7 @@ impl<L: Link> Link for Duplicating<L> {
         self.link.capacity_bytes()
     }
 
-    fn send(&mut self, header: &HeaderBytes, body: &[u8], continuation: &[u8]) {
+    fn send(&mut self, header: &HeaderWords, body: &[u8], continuation: &[u8]) {
         self.link.send(header, body, continuation);
     }
 

@@ -18,7 +18,7 @@
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
 use crate::memory::{Mapping, Pages, SharedMemory};
-use crate::message::{Header, HeaderBytes};
+use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -102,7 +102,7 @@ pub struct RingLink {
     taken: u64,
     taken_visible: u64,
     /// The record at `taken`, once its header was copied; its length field is checked. Its bytes are 0 if there is none.
-    current: HeaderBytes,
+    current: HeaderWords,
     current_bytes: usize,
 }
 
@@ -118,29 +118,54 @@ impl Ring {
         self.words as u64 * 8
     }
 
-    /// The words of a record's part at this cursor: up to the ring's end, and what wrapped around. At most a ring's worth.
+    /// The ring's words, and the index of the cursor's among them.
     #[inline]
-    fn split(self, mapping: &Mapping, cursor: u64, words: usize) -> (&[AtomicU64], &[AtomicU64]) {
-        let ring = &mapping.words()[self.start..self.start + self.words];
-        let at = (cursor / 8) as usize & (self.words - 1);
-        let first = words.min(self.words - at);
-        (&ring[at..at + first], &ring[..words - first])
+    fn at(self, mapping: &Mapping, cursor: u64) -> (&[AtomicU64], usize) {
+        (&mapping.words()[self.start..self.start + self.words], (cursor / 8) as usize & (self.words - 1))
     }
 
+    /// The words of a header. Records are aligned to 64 bytes, so it never wraps around.
+    #[inline]
+    fn header(self, mapping: &Mapping, cursor: u64) -> &[AtomicU64] {
+        let at = self.start + ((cursor / 8) as usize & (self.words - 1));
+        &mapping.words()[at..at + HEADER_BYTES / 8]
+    }
+
+    #[inline]
+    fn load_header(self, mapping: &Mapping, cursor: u64) -> HeaderWords {
+        let words = self.header(mapping, cursor);
+        HeaderWords(std::array::from_fn(|index| words[index].load(Ordering::Relaxed)))
+    }
+
+    #[inline]
+    fn store_header(self, mapping: &Mapping, cursor: u64, header: &HeaderWords) {
+        for (word, value) in self.header(mapping, cursor).iter().zip(header.0) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies a record's part at this cursor, which may wrap around the ring's end. At most a ring's worth.
     #[inline]
     fn load(self, mapping: &Mapping, cursor: u64, destination: &mut [u8]) {
-        let (first, second) = self.split(mapping, cursor, destination.len().div_ceil(8));
-        let (one, other) = destination.split_at_mut(destination.len().min(first.len() * 8));
-        load_words(first, one);
-        load_words(second, other);
+        let (words, at) = self.at(mapping, cursor);
+        let first = destination.len().min((self.words - at) * 8);
+        let (one, other) = destination.split_at_mut(first);
+        load_words(&words[at..], one);
+        if !other.is_empty() {
+            load_words(words, other);
+        }
     }
 
+    /// Likewise.
     #[inline]
     fn store(self, mapping: &Mapping, cursor: u64, source: &[u8]) {
-        let (first, second) = self.split(mapping, cursor, source.len().div_ceil(8));
-        let (one, other) = source.split_at(source.len().min(first.len() * 8));
-        store_words(first, one);
-        store_words(second, other);
+        let (words, at) = self.at(mapping, cursor);
+        let first = source.len().min((self.words - at) * 8);
+        let (one, other) = source.split_at(first);
+        store_words(&words[at..], one);
+        if !other.is_empty() {
+            store_words(words, other);
+        }
     }
 }
 
@@ -225,7 +250,7 @@ impl RingLink {
             received: 0,
             taken: 0,
             taken_visible: 0,
-            current: [0; HEADER_BYTES],
+            current: HeaderWords::default(),
             current_bytes: 0,
         }
     }
@@ -266,7 +291,7 @@ impl RingLink {
 
 impl Link for RingLink {
     #[inline]
-    fn next(&mut self) -> Result<Option<HeaderBytes>, Broken> {
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
         if self.current_bytes == 0 {
             if self.taken == self.received {
                 self.refresh_received()?;
@@ -274,9 +299,8 @@ impl Link for RingLink {
                     return Ok(None);
                 }
             }
-            let mut header = [0; HEADER_BYTES];
-            self.incoming.load(&self.mapping, self.taken, &mut header);
-            let length = Header::length_field(&header) as usize;
+            let header = self.incoming.load_header(&self.mapping, self.taken);
+            let length = header.length_field() as usize;
             if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || record_bytes(length) as u64 > self.received - self.taken {
                 return Err(Broken::Record);
             }
@@ -314,15 +338,15 @@ impl Link for RingLink {
     }
 
     #[inline]
-    fn send(&mut self, header: &HeaderBytes, body: &[u8], continuation: &[u8]) {
+    fn send(&mut self, header: &HeaderWords, body: &[u8], continuation: &[u8]) {
         let body_end = HEADER_BYTES + body.len();
         let length = if continuation.is_empty() { body_end } else { body_end.next_multiple_of(8) + continuation.len() };
-        debug_assert_eq!(length, Header::length_field(header) as usize, "the header says what follows it");
+        debug_assert_eq!(length, header.length_field() as usize, "the header says what follows it");
         let bytes = record_bytes(length);
         if bytes > self.free_bytes() {
             return;
         }
-        self.outgoing.store(&self.mapping, self.sent, header);
+        self.outgoing.store_header(&self.mapping, self.sent, header);
         self.outgoing.store(&self.mapping, self.sent + HEADER_BYTES as u64, body);
         if !continuation.is_empty() {
             self.outgoing.store(&self.mapping, self.sent + body_end.next_multiple_of(8) as u64, continuation);
