@@ -80,7 +80,9 @@ pub fn run<L: Link>(
             }
             Progress::Idle => {
                 let idle_ns = now_ns.saturating_sub(*idle_since_ns.get_or_insert(now_ns));
-                if idle_ns >= u64::from(waiting.spin_us) * 1000 {
+                if executor.has_stopped() {
+                    // Told so just now: nobody will wake it again.
+                } else if idle_ns >= u64::from(waiting.spin_us) * 1000 {
                     sleep(executor, inbox, &waits, now_ns)?;
                     idle_since_ns = None;
                 } else if idle_ns >= SPIN_ALONE_NS {
