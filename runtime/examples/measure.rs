@@ -51,7 +51,7 @@ fn main() {
         println!("{name} {slow:.2} {fast:.2} {compile_us}");
     }
     if let Some(out) = std::env::args().nth(2) {
-        std::fs::write(out, compile_object(&proofs, &regions).expect("it compiles")).expect("the object can be written");
+        std::fs::write(out, compile_object(&proofs, &object.environment).expect("it compiles")).expect("the object can be written");
     }
 }
 

@@ -8,6 +8,8 @@
 mod call;
 mod code;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod lower;
 mod memory;
 pub mod object;
@@ -20,7 +22,7 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
 use frame::{Exit, Frame, Status};
-use lower::{Body, Source};
+use lower::{Body, Bound, Source};
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::{Failure, Interpreter, Outcome};
 use naamc::program;
@@ -42,7 +44,8 @@ impl Engine for JitEngine {
         environment: &program::Environment,
         regions: &[Region],
     ) -> Result<Arc<dyn Program>, EngineError> {
-        let source = Source { proof, regions };
+        let regions: Box<[Bound]> = regions.iter().map(Bound::of).collect();
+        let source = Source { proof, regions: &regions };
         let start = Code::new(&machine_code(&source, Body::Start)?).map_err(EngineError::CodeMemory)?;
         let read_only: Arc<[u8]> = environment.read_only.as_slice().into();
         Ok(Arc::new(Compiled {
@@ -51,8 +54,8 @@ impl Engine for JitEngine {
             interpreter: Interpreter::new(proof, read_only.clone()),
             read_only,
             proof: proof.clone(),
-            regions: regions.to_vec(),
-            relied: relied(proof, regions),
+            relied: relied(proof, &regions),
+            regions,
         }))
     }
 }
@@ -108,7 +111,7 @@ struct Compiled {
     read_only: Arc<[u8]>,
     proof: Arc<Proof>,
     /// The regions that lengths and reachability were compiled in from.
-    regions: Vec<Region>,
+    regions: Box<[Bound]>,
     /// Those that the code may touch itself: index and length.
     relied: Box<[(usize, u64)]>,
 }
@@ -134,10 +137,10 @@ impl Compiled {
 }
 
 /// The local regions that a handler's code may touch, and their lengths.
-fn relied(proof: &Proof, regions: &[Region]) -> Box<[(usize, u64)]> {
+fn relied(proof: &Proof, regions: &[Bound]) -> Box<[(usize, u64)]> {
     let touched = proof.analysis().calls.iter().fold(0, |touched, call| touched | call.regions);
-    let local = regions.iter().enumerate().filter(|(index, region)| touched >> index & 1 == 1 && region.is_local());
-    local.map(|(index, region)| (index, region.length_bytes())).collect()
+    let local = regions.iter().enumerate().filter(|(index, region)| touched >> index & 1 == 1 && region.is_local);
+    local.map(|(index, region)| (index, region.length_bytes)).collect()
 }
 
 impl Program for Compiled {

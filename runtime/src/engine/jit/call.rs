@@ -93,7 +93,7 @@ impl Lowering<'_, '_> {
     /// `naam_length`: a constant, unless several regions are possible.
     fn length(&mut self, call: &Call) {
         match only_region(call.regions).and_then(|region| self.source.regions.get(region)) {
-            Some(region) if region.is_local() => self.set_constant(Register::R0, region.length_bytes()),
+            Some(region) if region.is_local => self.set_constant(Register::R0, region.length_bytes),
             _ => {
                 let handle = self.get(Register::R1);
                 let length = self.thunk(offset_of!(Thunks, length), &[self.frame, handle], 1)[0];
@@ -143,7 +143,7 @@ impl Lowering<'_, '_> {
 
     /// Whether all these regions are in this process's memory.
     fn are_local(&self, regions: u64) -> bool {
-        let local = |index: usize| self.source.regions.get(index).is_some_and(Region::is_local);
+        let local = |index: usize| self.source.regions.get(index).is_some_and(|region| region.is_local);
         regions != 0 && (0..64).filter(|index| regions >> index & 1 == 1).all(local)
     }
 
@@ -219,7 +219,7 @@ impl Lowering<'_, '_> {
         let table = self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, first_region) as i32);
         if let Some(index) = only_region(regions) {
             let entry = (index * size_of::<Region>()) as i32;
-            let length_bytes = self.source.regions.get(index).map(Region::length_bytes);
+            let length_bytes = self.source.regions.get(index).map(|region| region.length_bytes);
             return Entry { table, entry, flags: self.flags.fixed, length_bytes };
         }
         let handle = self.get(Register::R1);

@@ -38,8 +38,24 @@ pub enum Body {
 pub struct Source<'a> {
     /// The handler.
     pub proof: &'a Proof,
-    /// The regions that every turn will offer: their lengths, and which of them are local, are compiled in.
-    pub regions: &'a [Region],
+    /// The regions that every turn will offer.
+    pub regions: &'a [Bound],
+}
+
+/// What is compiled in of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Whether compiled code may access it itself.
+    pub is_local: bool,
+    /// Its length.
+    pub length_bytes: u64,
+}
+
+impl Bound {
+    /// What is compiled in of this one.
+    pub fn of(region: &Region) -> Bound {
+        Bound { is_local: region.is_local(), length_bytes: region.length_bytes() }
+    }
 }
 
 /// Lowers one body.
