@@ -23,6 +23,8 @@ use crate::types::Types;
 
 /// Findings of one object; what follows is most likely noise.
 pub const FINDINGS_MAX: usize = 32;
+/// Findings after which reading stops, repeated ones included: bounds the work on hostile objects.
+const REPORTS_MAX: usize = 1024;
 /// Bytes of the name of a handler, region or constant.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -136,10 +138,13 @@ impl Object {
 #[derive(Default)]
 struct Findings {
     list: Vec<Finding>,
+    /// How many were reported, repeated ones included.
+    reported: usize,
 }
 
 impl Findings {
     fn push(&mut self, finding: Finding) {
+        self.reported += 1;
         // What a section contains is refused where it is used, if it is: there is a line.
         let placed = finding.place.function.is_some();
         let same = |known: &&mut Finding| known.code == finding.code && known.message == finding.message;
@@ -155,6 +160,11 @@ impl Findings {
         if let Err(finding) = result {
             self.push(finding);
         }
+    }
+
+    /// Whether looking for more is of no use.
+    fn are_enough(&self) -> bool {
+        self.reported >= REPORTS_MAX
     }
 
     fn any(&self) -> bool {

@@ -173,10 +173,9 @@ impl Types {
         if self.list.len() > TYPES_MAX {
             return Err(malformed(format!("{} types; {TYPES_MAX} are allowed", self.list.len())));
         }
-        let mut measures = Vec::with_capacity(self.list.len());
+        let mut measures = Measures::default();
         for (index, entry) in self.list.iter().enumerate() {
-            let measure = measure(entry, &measures).map_err(|what| malformed(format!("type {index}: {what}")))?;
-            measures.push(measure);
+            measures.add(entry).map_err(|what| malformed(format!("type {index}: {what}")))?;
         }
         Ok(())
     }
@@ -190,7 +189,24 @@ fn malformed(what: String) -> Finding {
     Finding::new(Code::TYPES_MALFORMED, what)
 }
 
-/// What `validate` learns of a type.
+/// What is known of the types of a growing table that makes sense so far.
+#[derive(Default)]
+pub struct Measures(Vec<Measure>);
+
+impl Measures {
+    /// Adds the next type of the table.
+    ///
+    /// # Errors
+    ///
+    /// Why it makes no sense, in words that go on after "type 7:".
+    pub fn add(&mut self, entry: &Type) -> Result<(), String> {
+        let measure = measure(entry, &self.0)?;
+        self.0.push(measure);
+        Ok(())
+    }
+}
+
+/// What is known of one type.
 #[derive(Clone, Copy)]
 struct Measure {
     bytes: u64,

@@ -228,3 +228,24 @@ fn sections_do_not_overlap() {
     let findings = object::read(&bytes).expect_err("the sections overlap");
     assert!(findings[0].code == Code::OBJECT_MALFORMED && findings[0].message.contains("overlap"), "{findings:?}");
 }
+
+/// Many sections, symbols and relocations that are all wrong: reading stops when there are enough findings.
+#[test]
+fn many_mistakes_are_not_all_reported() {
+    let mut types = Types::new();
+    types.structure(4, &[[NAME_A, INT, 0]]);
+    let extension = [1u32 << 16 | 0xeb9f, 24, 0, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+    let mut forge = Forge::new(types.section(), extension);
+    let code = [0x85, 0x10, 0, 0, 0xff, 0xff, 0xff, 0x7f].repeat(100_000);
+    // A relocation of an unknown type for each call, against the one symbol; applied to section 1.
+    let relocations: Vec<u8> = (0..100_000u64).flat_map(|call| [call * 8, 1 << 32 | 77]).flat_map(u64::to_le_bytes).collect();
+    forge.sections[0].content = code;
+    forge.sections.push(Forged { name: ".relnaam/f", kind: 9, flags: 0, content: relocations });
+    forge.symbols.extend((0..60_000).map(|symbol| [1 | 0x12 << 32 | 1 << 48, symbol * 8, 8, 0]));
+    let mut bytes = forge.write();
+    let table = u64::from_le_bytes(bytes[40..48].try_into().expect("eight bytes")) as usize;
+    bytes[table + 64 * 4 + 44] = 1;
+    let findings = object::read(&bytes).expect_err("nothing of it is right");
+    assert!(findings.len() <= object::FINDINGS_MAX && !findings.is_empty());
+    assert!(findings.iter().any(|finding| finding.code == Code::RELOCATION), "{:?}", findings[0]);
+}

@@ -108,6 +108,9 @@ impl Functions {
     fn relocate(&mut self, elf: &Elf, lines: &Lines, data: &Data, index: usize, findings: &mut Findings) {
         let section = &elf.sections[index];
         for relocation in &section.relocations {
+            if findings.are_enough() {
+                break;
+            }
             if let Err(mut finding) = self.apply(elf, data, index, relocation) {
                 finding.place.function = elf.name_at(index, relocation.offset).map(str::to_string);
                 finding.place.line = lines.at(section.name, relocation.offset).cloned();
@@ -185,8 +188,7 @@ impl Functions {
         if self.handlers.len() >= HANDLERS_MAX {
             return Err(super::elf::limit(format!("more than {HANDLERS_MAX} handlers")));
         }
-        let mut functions =
-            elf.symbols.iter().filter(|symbol| symbol.home == Home::Section(section) && symbol.kind == SymbolKind::Function);
+        let mut functions = elf.symbols_of(section).filter(|symbol| symbol.kind == SymbolKind::Function);
         let Some(function) = functions.next() else {
             return wrong(format!("section `naam/{name}` contains no function"));
         };
@@ -262,7 +264,7 @@ fn undefined(name: &str) -> Finding {
 /// Where a section's functions lie: ascending, disjoint, on instructions.
 fn spans(elf: &Elf, index: usize, decoded: &Decoded, base: u32) -> Result<Vec<FunctionSpan>, Finding> {
     let mut spans: Vec<FunctionSpan> = Vec::new();
-    let symbols = elf.symbols.iter().filter(|symbol| symbol.home == Home::Section(index) && symbol.kind == SymbolKind::Function);
+    let symbols = elf.symbols_of(index).filter(|symbol| symbol.kind == SymbolKind::Function);
     let boundary = |offset: u64| {
         let slot = u32::try_from(offset / SLOT_BYTES as u64).ok().filter(|_| offset.is_multiple_of(SLOT_BYTES as u64))?;
         if slot == decoded.slot_count() { Some(decoded.instructions.len() as u32) } else { decoded.index_of_slot(slot) }

@@ -63,9 +63,10 @@ pub struct Data {
 /// Reads all data sections.
 pub fn read(elf: &Elf, btf: &Btf, layouts: &mut Layouts, findings: &mut Findings) -> Data {
     let mut data = Data { environment: Environment::default(), read_only: HashMap::new(), regions: HashMap::new() };
+    let types: HashMap<&str, u32> = variables(btf, |section| section == ".maps").collect();
     for (index, section) in elf.sections.iter().enumerate() {
         let result = match meaning(section) {
-            Meaning::Regions => data.declare(elf, btf, layouts, index, findings),
+            Meaning::Regions => data.declare(elf, &types, layouts, index, findings),
             Meaning::ReadOnly => data.append(elf, index, findings),
             Meaning::Mutable => refuse_variables(elf, index, findings),
             Meaning::AddressTable => Err(address_table(elf, index, 0)),
@@ -87,19 +88,16 @@ impl Data {
     fn declare(
         &mut self,
         elf: &Elf,
-        btf: &Btf,
+        types: &HashMap<&str, u32>,
         layouts: &mut Layouts,
         index: usize,
         findings: &mut Findings,
     ) -> Result<(), Finding> {
-        let types: HashMap<&str, u32> = variables(btf, |section| section == ".maps").collect();
-        let mut symbols: Vec<_> = elf
-            .symbols
-            .iter()
-            .filter(|symbol| symbol.home == Home::Section(index) && symbol.kind == SymbolKind::Variable)
-            .collect();
-        symbols.sort_by_key(|symbol| symbol.value);
+        let symbols = elf.symbols_of(index).filter(|symbol| symbol.kind == SymbolKind::Variable);
         for symbol in symbols {
+            if findings.are_enough() {
+                break;
+            }
             if self.environment.regions.len() >= REGIONS_MAX {
                 return Err(limit(format!("more than {REGIONS_MAX} regions")));
             }
@@ -141,6 +139,9 @@ impl Data {
     fn append(&mut self, elf: &Elf, index: usize, findings: &mut Findings) -> Result<(), Finding> {
         let section = &elf.sections[index];
         for relocation in &section.relocations {
+            if findings.are_enough() {
+                break;
+            }
             findings.push(address_table(elf, index, relocation.offset));
         }
         if section.alignment > ALIGNMENT_MAX {
@@ -213,7 +214,7 @@ fn variables<'a, 'b>(btf: &'b Btf<'a>, wanted: impl Fn(&str) -> bool + 'b) -> im
 }
 
 fn refuse_variables(elf: &Elf, index: usize, findings: &mut Findings) -> Result<(), Finding> {
-    let inside = elf.symbols.iter().filter(|symbol| symbol.home == Home::Section(index) && symbol.kind == SymbolKind::Variable);
+    let inside = elf.symbols_of(index).filter(|symbol| symbol.kind == SymbolKind::Variable);
     let names: Vec<&str> = inside.map(|symbol| symbol.name).collect();
     names.iter().for_each(|name| findings.push(mutable(name)));
     if names.is_empty() { Err(mutable(elf.sections[index].name)) } else { Ok(()) }
@@ -228,12 +229,9 @@ pub fn mutable(name: &str) -> Finding {
 /// Whether the variable at a byte of a section contains addresses.
 pub fn contains_addresses(elf: &Elf, index: usize, offset: u64) -> bool {
     let relocations = &elf.sections[index].relocations;
-    !relocations.is_empty()
-        && elf.symbol_at(index, offset).is_some_and(|symbol| {
-            relocations
-                .iter()
-                .any(|relocation| relocation.offset.checked_sub(symbol.value).is_some_and(|inside| inside < symbol.size))
-        })
+    let Some(symbol) = elf.symbol_at(index, offset) else { return false };
+    let first = relocations.partition_point(|relocation| relocation.offset < symbol.value);
+    relocations.get(first).is_some_and(|relocation| relocation.offset - symbol.value < symbol.size)
 }
 
 /// Constant data that contains addresses.

@@ -10,6 +10,7 @@ use goblin::elf::section_header::{
 };
 use goblin::elf::sym::{STT_FUNC, STT_OBJECT, STT_SECTION};
 use goblin::elf::{Elf as Goblin, RelocSection, Symtab};
+use std::collections::HashMap;
 
 /// Bytes of an object file; clang's are some hundred kilobytes at most.
 pub const FILE_BYTES_MAX: usize = 8 << 20;
@@ -29,6 +30,8 @@ pub struct Elf<'a> {
     pub sections: Vec<Section<'a>>,
     /// Symbols in the order of the file.
     pub symbols: Vec<Symbol<'a>>,
+    /// Functions and variables of each section, ascending by value.
+    named: HashMap<usize, Vec<usize>>,
 }
 
 /// A section.
@@ -152,7 +155,14 @@ impl<'a> Elf<'a> {
         }
         let symbols = symbols(bytes, &headers, &contents, &sections, context)?;
         relocations(bytes, &headers, &mut sections, symbols.len(), context)?;
-        Ok(Elf { sections, symbols })
+        let mut named: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (index, symbol) in symbols.iter().enumerate() {
+            if let (Home::Section(section), SymbolKind::Function | SymbolKind::Variable) = (symbol.home, symbol.kind) {
+                named.entry(section).or_default().push(index);
+            }
+        }
+        named.values_mut().for_each(|list| list.sort_by_key(|index| symbols[*index].value));
+        Ok(Elf { sections, symbols, named })
     }
 
     /// The first section with this name.
@@ -165,14 +175,17 @@ impl<'a> Elf<'a> {
         self.symbol_at(section, offset).map(|symbol| symbol.name)
     }
 
+    /// Functions and variables of a section, ascending by value.
+    pub fn symbols_of(&self, section: usize) -> impl Iterator<Item = &Symbol<'a>> {
+        self.named.get(&section).into_iter().flatten().map(|index| &self.symbols[*index])
+    }
+
     /// The function or variable around a byte of a section.
     pub fn symbol_at(&self, section: usize, offset: u64) -> Option<&Symbol<'a>> {
-        let named = |symbol: &&Symbol| matches!(symbol.kind, SymbolKind::Function | SymbolKind::Variable);
-        let around = |symbol: &&Symbol| {
-            symbol.home == Home::Section(section)
-                && offset.checked_sub(symbol.value).is_some_and(|inside| inside < symbol.size.max(1))
-        };
-        self.symbols.iter().filter(named).find(around)
+        let list = self.named.get(&section)?;
+        let behind = list.partition_point(|index| self.symbols[*index].value <= offset);
+        let symbol = &self.symbols[list[behind.checked_sub(1)?]];
+        (offset - symbol.value < symbol.size.max(1)).then_some(symbol)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::btf::{Btf, BtfType};
 use crate::abi::{BODY_BYTES_MAX, Rights};
 use crate::diagnostic::{Code, Finding};
-use crate::types::{Field, IntegerKind, MEMBERS_MAX, TYPE_DEPTH_MAX, TYPES_MAX, Type, Types};
+use crate::types::{Field, IntegerKind, MEMBERS_MAX, Measures, TYPE_DEPTH_MAX, TYPES_MAX, Type, Types};
 use std::collections::HashMap;
 
 /// Members looked at while anonymous structures are dissolved into one structure: bounds towers of empty ones.
@@ -20,6 +20,8 @@ pub struct Layouts<'b, 'a> {
     converted: HashMap<u32, u32>,
     /// Index of each type in it: equal types are one.
     interned: HashMap<Type, u32>,
+    /// Sees that every type makes sense: what comes out of here is a table that every reader of the bundle accepts.
+    measures: Measures,
 }
 
 /// What a region's declaration says.
@@ -35,7 +37,8 @@ pub struct Declaration {
 impl<'b, 'a> Layouts<'b, 'a> {
     /// An empty table.
     pub fn new(btf: &'b Btf<'a>) -> Layouts<'b, 'a> {
-        Layouts { btf, types: Types::default(), converted: HashMap::new(), interned: HashMap::new() }
+        let (converted, interned) = (HashMap::new(), HashMap::new());
+        Layouts { btf, types: Types::default(), converted, interned, measures: Measures::default() }
     }
 
     /// Index of a BTF type in the table; puts it there if need be.
@@ -44,10 +47,7 @@ impl<'b, 'a> Layouts<'b, 'a> {
     ///
     /// N113 for what has no place in messages, with the path to it; N102 beyond a limit.
     pub fn convert(&mut self, id: u32, what: &str) -> Result<u32, Finding> {
-        let index = self.add(id, 0).map_err(|problem| problem.finding(what))?;
-        // Sizes, offsets and depth: what comes out of here is a table that every reader of the bundle accepts.
-        self.types.validate().map_err(|finding| Finding::new(Code::MESSAGE_TYPE, format!("{what}: {}", finding.message)))?;
-        Ok(index)
+        self.add(id, 0).map_err(|problem| problem.finding(what))
     }
 
     /// Checks that BTF type `id` is `int name(struct T *message)`, and returns the index of `struct T` and its size.
@@ -211,6 +211,7 @@ impl<'b, 'a> Layouts<'b, 'a> {
         if self.types.list.len() >= TYPES_MAX {
             return Err(Problem::limit(format!("more than {TYPES_MAX} types")));
         }
+        self.measures.add(&made).map_err(|what| Problem::new(format!("makes no sense: {what}")))?;
         let index = self.types.list.len() as u32;
         self.types.list.push(made.clone());
         self.interned.insert(made, index);
