@@ -333,7 +333,7 @@ static struct census take_census(void)
 
 /* ---- Alone: a table of records ---- */
 
-#define NUMBERS 4096
+#define NUMBERS 1024
 static u64 versions[NUMBERS]; /* 0: absent */
 
 static void test_alone(long operations)
@@ -342,7 +342,7 @@ static void test_alone(long operations)
 	struct census census;
 	struct mica_item item = {0};
 
-	fresh(TABLE_HEADER_BYTES + 600 * 64, 2 << 20);
+	fresh(TABLE_HEADER_BYTES + 120 * 64, 120 << 10);
 	memset(versions, 0, sizeof(versions));
 	for (i = 1; i <= (u64)operations; i++) {
 		u64 number = draw() % NUMBERS;
@@ -621,6 +621,15 @@ static int attempt_add(void)
 	return do_add(VICTIM, 1000, &before);
 }
 
+static u64 locks(void)
+{
+	u64 main = main_buckets(), count = 0, i;
+
+	for (i = 0; i < main; i++)
+		count += peek_table(TABLE_HEADER_BYTES + i * sizeof(struct bucket)) & 1;
+	return count;
+}
+
 static void do_recover(u32 dead)
 {
 	struct naam_recover message = {.executor = dead};
@@ -636,12 +645,13 @@ static void test_deaths(const char *name, int (*attempt)(void), int present, enu
 {
 	static const char *rooms[] = {"", ", no free slot", ", no free slot, no free block"};
 	u64 units_max = units_of(7) > units_of(8) ? units_of(7) : units_of(8);
-	volatile u64 deaths = 0, old_seen = 0, new_seen = 0, lost = 0;
+	volatile u64 deaths = 0, old_seen = 0, new_seen = 0, lost = 0, locked = 0;
 	volatile long at;
 
 	for (at = 0;; at++) {
 		struct census before, after;
 		volatile int died = 0;
+		u64 held;
 		long seen[RESIDENTS];
 		long version;
 		u64 i;
@@ -659,7 +669,10 @@ static void test_deaths(const char *name, int (*attempt)(void), int present, enu
 		}
 		death = -1;
 		executor = 2;
-		do_recover(8); /* the wrong one: must not free anything of number 9 */
+		held = locks();
+		do_recover(8);
+		CHECK(locks() == held, "%s: step %ld: number 8 frees what number 9 holds", name, at);
+		locked += held;
 		do_recover(9);
 		after = take_census();
 		/* A single block; that of a forgotten record may be any. */
@@ -697,7 +710,7 @@ static void test_deaths(const char *name, int (*attempt)(void), int present, enu
 			break;
 		deaths++;
 	}
-	CHECK(deaths && old_seen && new_seen, "%s: %llu deaths, %llu times the old state, %llu times the new", name, deaths, old_seen, new_seen);
+	CHECK(deaths && locked && old_seen && new_seen, "%s: %llu deaths, %llu times the old state, %llu times the new", name, deaths, old_seen, new_seen);
 	printf("deaths: %s%s%s: %llu steps, %llu lost something\n", name, present ? " over a record" : "", rooms[room], deaths, lost);
 }
 
