@@ -14,8 +14,8 @@ struct m {
 
 SEC("naam/f") int f(struct m *message)
 {
-	for (;;) {
-		naam_fetch_add(&words, 0, 1, &message->turns); /* JUDGED: N223 */
-		if (message->turns > 100) return 0;
-	}
+	do {
+		naam_fetch_add(&words, 0, 1, &message->turns);
+	} while (message->turns < 100); /* JUDGED: N223 */
+	return 0;
 }

@@ -24,7 +24,6 @@ SEC("naam/f") int f(struct m *message)
 	first = message->first;
 	if (first + second > 128)
 		return 1;
-	naam_read(&words, 0, message->data, first);
 	naam_read(&words, 0, message->data + first, second);
 	return 0;
 }
