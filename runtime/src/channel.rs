@@ -142,8 +142,17 @@ impl AsyncChannel {
 
     /// Waits until there is something to receive, of which the other end's absence is one case.
     pub async fn readable(&self) {
-        // An event loop that fails cannot wait, and says so at the next operation.
-        let _ = self.socket.readable().await;
+        let peek = || {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            rustix::net::recv(&self.socket, &mut [0u8; 1], flags).map_err(|errno| ChannelError::Io(errno.into()))
+        };
+        // The event loop only remembers that there was something: asking again is what makes it forget.
+        while self.socket.readable().await.is_ok() {
+            match self.attempt(Interest::READABLE, peek) {
+                Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
     }
 
     /// The user at the other end, by the kernel's word.

@@ -88,11 +88,14 @@ async fn serve_connection(supervisor: &Arc<Supervisor>, connection: AsyncChannel
             let offer: Result<&SessionOffer, ControlError> = Ok(&session.offer);
             let sent = connection.send(&offer, &descriptors).await;
             drop(descriptors);
+            let number = session.offer.number;
+            // From here on the client alone holds its ends: the executors see when they close.
+            drop(session);
             if sent.is_ok() {
                 // Hangup, or a packet that nobody may send.
                 connection.readable().await;
             }
-            supervisor.close_session(session.offer.number).await;
+            supervisor.close_session(number).await;
             sent
         }
     }
