@@ -7,6 +7,7 @@ use naamc::diagnostic::Finding;
 use runtime::client::{Error, Reply};
 use runtime::control::client::Control;
 use runtime::control::{Connection, ConnectionOptions};
+use runtime::message::RuntimeError;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -71,7 +72,9 @@ fn refused(finding: &Finding) -> Failure {
 
 fn failed(handler: &str, error: &Error) -> Failure {
     let hint = match error {
-        Error::Lost(_) => "the cluster ended while the request was under way: look at the terminal where it ran",
+        Error::Lost(_) | Error::Runtime(RuntimeError::Uncertain) => {
+            "the cluster ended while the request was under way: look at the terminal where it ran"
+        }
         Error::TimedOut => "the request is given up; `naam-run status` shows whether the executors do anything",
         _ => "",
     };

@@ -55,7 +55,8 @@ fn wrong_deployments_are_refused() {
     let deploy = |file: &str, rest: &[&str]| cluster.run(&[&["deploy", file, "--as", "counter"], rest].concat());
     deploy(&file, &[]).refused(1, &["\"counters\"", "not bound", "--bind counters="]);
     deploy(&file, &["--bind", "counters=nothing"]).refused(1, &["no region \"nothing\""]);
-    deploy(&file, &["--bind", "counters=numbers", "--bind", "more=numbers"]).refused(1, &["declares no region \"more\"", "counters"]);
+    deploy(&file, &["--bind", "counters=numbers", "--bind", "more=numbers"])
+        .refused(1, &["declares no region \"more\"", "counters"]);
     deploy(&file, &["--bind", "counters=numbers:read"]).refused(1, &["needs", "atomic", "counters"]);
     deploy(&file, &["--bind", "counters=numbers", "--set", "step=2"]).refused(1, &["no constant `step`"]);
     deploy(&file, &["--bind", "counters=numbers", "--set", "step=x"]).refused(2, &["not JSON"]);
@@ -162,7 +163,7 @@ fn a_client_is_told_when_the_place_dies_under_it() {
     let output = waiting.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("lost the executor") && stderr.contains("the terminal where it ran"), "{stderr}");
+    assert!(stderr.contains("the executor died") && stderr.contains("the terminal where it ran"), "{stderr}");
     cluster.ended().refused(1, &["died"]);
 }
 

@@ -72,7 +72,15 @@ pub fn run<L: Link>(
     let mut now_ns = clock.now_ns();
     while !executor.has_stopped() {
         obey(executor, inbox, &waits)?;
-        match executor.turn(now_ns) {
+        let progress = executor.turn(now_ns);
+        // Before it may sleep: whoever waits for these will not wake it.
+        for closed in executor.take_closed() {
+            if let Some(descriptor) = closed.link.descriptor() {
+                waits.remove(descriptor)?;
+            }
+        }
+        executor.take_events().into_iter().for_each(&mut *report);
+        match progress {
             Progress::Working => idle_since_ns = None,
             Progress::Contended => {
                 idle_since_ns = None;
@@ -92,12 +100,6 @@ pub fn run<L: Link>(
                 }
             }
         }
-        for closed in executor.take_closed() {
-            if let Some(descriptor) = closed.link.descriptor() {
-                waits.remove(descriptor)?;
-            }
-        }
-        executor.take_events().into_iter().for_each(&mut *report);
         now_ns = clock.now_ns();
     }
     Ok(())
