@@ -93,7 +93,7 @@ impl Checker<'_> {
             condition => condition,
         };
         let equality = matches!(condition, Condition::Equal | Condition::NotEqual);
-        if !equality && !(near(left) && near(right)) {
+        if !(equality || (near(left) && near(right))) {
             return (Some(state.clone()), Some(state));
         }
         self.split(state, Width::W64, condition, left, right)

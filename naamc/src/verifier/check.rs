@@ -70,12 +70,12 @@ fn structure(function: &Function, environment: &Environment, graph: &Graph, cont
     let wrong = |at: u32, reason: String| Finding::new(diagnostic::Code::CONTRACT_MALFORMED, reason).at(at);
     let heads = |at: u32| graph.loop_heads().binary_search(&at).is_ok();
     let calls = |at: u32| graph.block_of(at).is_some() && is_suspension(&function.instructions[at as usize]);
-    let kinds: [(&[Contract], &dyn Fn(u32) -> bool); 2] = [(&contracts.loops, &heads), (&contracts.suspensions, &calls)];
-    for (list, belongs) in kinds {
+    for (list, loops) in [(&contracts.loops, true), (&contracts.suspensions, false)] {
         let mut last = None;
         for contract in list {
             let at = contract.instruction;
-            if !belongs(at) || last.is_some_and(|last| last >= at) {
+            let belongs = if loops { heads(at) } else { calls(at) };
+            if !belongs || last.is_some_and(|last| last >= at) {
                 return Err(wrong(at, format!("a contract for instruction {at} does not belong there")));
             }
             last = Some(at);

@@ -62,7 +62,7 @@ pub(super) fn infer(function: &Function, environment: &Environment, graph: &Grap
         if !run(&mut cuts) {
             return None;
         }
-        if !cuts.changed {
+        if !cuts.changed && !cuts.awaits() {
             break;
         }
     }
@@ -100,6 +100,14 @@ impl Inference<'_> {
             }
         }
         all
+    }
+
+    /// Whether something arrived at a loop head, after it was entered, that its contract does not hold yet.
+    fn awaits(&self) -> bool {
+        self.arrived.iter().any(|(head, arrived)| match self.contracts.get(&Cut::Loop(*head)) {
+            None => true,
+            Some(contract) => join(contract, arrived) != *contract,
+        })
     }
 
     /// Takes what arrived at a loop head into its contract.
