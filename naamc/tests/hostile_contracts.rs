@@ -345,12 +345,16 @@ fn distort(contracts: &mut Contracts, random: &mut Rng) {
             match random.u8(0..3) {
                 0 => drop(contract.live_stack.remove(range)),
                 1 => contract.live_stack[range].end = contract.live_stack[range].end.wrapping_add(random.u32(0..9)).wrapping_sub(4),
-                _ => contract.live_stack[range].start = contract.live_stack[range].start.wrapping_add(random.u32(0..9)).wrapping_sub(4),
+                _ => {
+                    contract.live_stack[range].start =
+                        contract.live_stack[range].start.wrapping_add(random.u32(0..9)).wrapping_sub(4)
+                }
             }
         }
         6 => contract.live_stack = vec![ByteRange { start: 0, end: STACK_BYTES as u32 }],
         _ => {
-            let values = contract.registers.iter_mut().map(|(_, value)| value).chain(contract.cells.iter_mut().map(|cell| &mut cell.value));
+            let values =
+                contract.registers.iter_mut().map(|(_, value)| value).chain(contract.cells.iter_mut().map(|cell| &mut cell.value));
             let mut values: Vec<&mut Value> = values.collect();
             if values.is_empty() {
                 return;
@@ -378,7 +382,9 @@ fn distort_value(value: &mut Value, random: &mut Rng) {
     let pick = random.u8(0..3);
     let scalar = match value {
         Value::Scalar(scalar) => scalar,
-        Value::Pointer(Pointer { stack: Some(offset), .. }) | Value::Pointer(Pointer { body: Some(offset), .. }) if pick != 0 => offset,
+        Value::Pointer(Pointer { stack: Some(offset), .. }) | Value::Pointer(Pointer { body: Some(offset), .. }) if pick != 0 => {
+            offset
+        }
         Value::Pointer(pointer) => {
             match pick {
                 0 => pointer.null ^= true,
@@ -439,7 +445,11 @@ fn changed_contracts_are_refused_or_hold() {
             let (left, executed, watched) = case.plain(&body, world);
             cut_points += watched;
             finished += u64::from(matches!(left.outcome, Outcome::Finished(_)));
-            assert!(manifest.instructions_max.is_none_or(|max| executed <= max), "seed {seed}: {executed} {:?}", manifest.instructions_max);
+            assert!(
+                manifest.instructions_max.is_none_or(|max| executed <= max),
+                "seed {seed}: {executed} {:?}",
+                manifest.instructions_max
+            );
             assert_eq!(left, case.moving(&body, world, &mut random), "seed {seed}\n{}", programs::text(proof.function()));
             for point in 0..proof.contracts().suspensions.len() {
                 for _ in 0..4 {
