@@ -2,7 +2,8 @@
 //! invariants must be found, values that survive helper calls. A small part oversteps by one byte on purpose.
 //!
 //! r6 is the body and r7 to r9 hold numbers throughout; the other registers live within one statement. The eight words below r10
-//! hold numbers, the ninth the body's address; [`BUFFER`] begins 64 bytes that helper calls use.
+//! hold numbers, the ninth the body's address; [`BUFFER`] begins 64 bytes that helper calls use, and below it are words that only
+//! some paths write.
 
 use fastrand::Rng;
 use std::fmt::Write;
@@ -40,6 +41,16 @@ pub fn handler(random: &mut Rng) -> String {
         }
         _ => (10..=17).for_each(|word| generator.line(format!("*(u64 *)(r10 - {}) = r7", 8 * word))),
     }
+    // Words that are written on some paths only: on the others they read as zero.
+    let (some, write) = (generator.label(), generator.label());
+    match generator.random.bool() {
+        true => generator.line(format!("if r8 & 1 goto {some}")),
+        false => generator.lines(&[format!("if r8 & 1 goto {write}"), format!("goto {some}"), format!("{write}:")]),
+    }
+    for word in 1..=4 {
+        generator.line(format!("*(u64 *)(r10 - {}) = r9", -BUFFER + 8 * word));
+    }
+    generator.place(&some);
     for _ in 0..generator.random.usize(3..12) {
         generator.statement(0);
     }
@@ -160,7 +171,7 @@ impl Generator<'_> {
     fn stack_word(&mut self) {
         let (to, from) = (self.written(), self.read());
         let bits = self.pick(&[8, 16, 32, 64, 64]);
-        let offset = self.random.i32(bits / 8..=64);
+        let offset = if self.one_in(3) { -BUFFER + self.random.i32(bits / 8..=32) } else { self.random.i32(bits / 8..=64) };
         let line = match self.random.u8(0..5) {
             0 | 1 => format!("r{to} = *(u{bits} *)(r10 - {offset})"),
             2 => format!("lock *(u64 *)(r10 - {}) += r{from}", self.random.i32(1..=8) * 8),
