@@ -21,6 +21,8 @@ pub struct Duplicating<L> {
     copies: VecDeque<(HeaderWords, Vec<u8>)>,
     /// Whether the message that `next` returned is the first of `copies`.
     repeated: bool,
+    /// Whether `next` has returned a message that was not taken yet: it must return the same again.
+    shown: bool,
     /// Copies delivered so far.
     duplicates: u64,
 }
@@ -28,7 +30,7 @@ pub struct Duplicating<L> {
 impl<L: Link> Duplicating<L> {
     /// Delivers `share` of 256 messages again, and copies of copies likewise. The same seed makes the same choices.
     pub fn new(link: L, share: u8, seed: u64) -> Duplicating<L> {
-        Duplicating { link, share, random: seed, copies: VecDeque::new(), repeated: false, duplicates: 0 }
+        Duplicating { link, share, random: seed, copies: VecDeque::new(), repeated: false, shown: false, duplicates: 0 }
     }
 
     /// Copies delivered so far.
@@ -52,15 +54,16 @@ impl<L: Link> Duplicating<L> {
 
 impl<L: Link> Link for Duplicating<L> {
     fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
-        if !self.repeated {
+        if !self.shown {
             let real = self.link.next()?;
             // A copy is delivered when nothing else is there, or by chance before what is.
             self.repeated = !self.copies.is_empty() && (real.is_none() || self.random() & 3 == 0);
-            if !self.repeated {
-                return Ok(real);
-            }
+            self.shown = self.repeated || real.is_some();
         }
-        Ok(self.copies.front().map(|(header, _)| *header))
+        match self.copies.front() {
+            Some((header, _)) if self.repeated => Ok(Some(*header)),
+            _ => self.link.next(),
+        }
     }
 
     fn copy(&mut self, offset: usize, destination: &mut [u8]) {
@@ -76,6 +79,7 @@ impl<L: Link> Link for Duplicating<L> {
     }
 
     fn advance(&mut self) {
+        self.shown = false;
         let again = self.chance() && self.copies.len() < COPIES_MAX;
         if self.repeated {
             self.repeated = false;

@@ -1,0 +1,463 @@
+//! Executors: every request is answered once, hostile ones with an error that names what is wrong; nothing leaks between tenants.
+
+use crate::programs::{ADD, LOCKED_ADD, Mirror, READ, body_at, handler, region};
+use naamc::abi::{EFAULT, Helper};
+use runtime::client::{Error, Session, Waiting};
+use runtime::clock::MonotonicClock;
+use runtime::deployment::{Deployment, Handler, Identity, Limits, Shape};
+use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSession, thread};
+use runtime::memory::Region;
+use runtime::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
+use runtime::metrics::MetricsWriter;
+use runtime::session::{Grants, SlotTable};
+use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
+use runtime::transport::shared_memory::{RingLink, RingSizes};
+use runtime::transport::{Broken, Link};
+use runtime::udma::{Action, Backend, Completion, Local, NotIssued, Operation, Token};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+pub const ADD_HANDLER: u16 = 0;
+pub const READ_HANDLER: u16 = 1;
+pub const LOCKED_HANDLER: u16 = 2;
+pub const MIRROR_HANDLER: u16 = 3;
+/// Fills its whole reply.
+const LONG_HANDLER: u16 = 4;
+
+pub fn target(handler: u16) -> Target {
+    Target { deployment: 3, generation: 9, handler }
+}
+
+pub fn deployment(region: Region, limits: Limits) -> Arc<Deployment> {
+    let shape = Shape { body_bytes: 64, request_bytes: 64, reply_bytes_max: 64, claims: false, operations: vec![] };
+    let long = Shape { body_bytes: 4000, request_bytes: 8, reply_bytes_max: 4000, claims: false, operations: vec![] };
+    let handlers = vec![
+        handler("add", 16, &ADD),
+        handler("read", 72, &READ),
+        handler("locked_add", 88, &LOCKED_ADD),
+        Handler::new("mirror", shape, Arc::new(Mirror)),
+        Handler::new("long", long, Arc::new(Mirror)),
+    ];
+    let identity = Identity { name: "test".into(), index: 3, generation: 9 };
+    Arc::new(Deployment::new(identity, handlers, vec![region], limits))
+}
+
+pub fn executor<L: Link>(number: u16, deployment: &Arc<Deployment>, activations: usize) -> Executor<L> {
+    let options = Options { activations, ..Options::host(number, u64::from(number)) };
+    let mut executor = Executor::new(options, Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment.clone()));
+    executor
+}
+
+/// A region of this many words, cold, so that long reads suspend.
+pub fn cold_region(words: u64) -> Region {
+    let mut region = Region::anonymous(words * 8).unwrap();
+    region.set_cold(true);
+    region
+}
+
+pub fn word(region: &Region, index: u64) -> u64 {
+    let mut bytes = [0; 8];
+    assert_eq!(region.read(index * 8, &mut bytes), 0);
+    u64::from_le_bytes(bytes)
+}
+
+/// One executor, one session.
+struct Bench {
+    executor: Executor<RingLink>,
+    session: Session,
+    region: Region,
+}
+
+fn bench(sizes: RingSizes, grants: Grants, limits: Limits) -> Bench {
+    let region = cold_region(64);
+    let (server, client) = RingLink::pair(sizes).unwrap();
+    let mut executor = executor(1, &deployment(region.clone(), limits), 8);
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots: SlotTable::anonymous(16).unwrap(), grants }));
+    Bench { executor, session: Session::new(5, 16, vec![(1, client)], None, Waiting { spin_us: 0 }), region }
+}
+
+impl Bench {
+    fn call(&mut self, target: Target, body: &[u8]) -> (Result<i32, RuntimeError>, Vec<u8>, u32, u32) {
+        self.session.submit(target, None, body, 77).unwrap();
+        self.session.flush();
+        let mut reply = None;
+        for _ in 0..1000 {
+            self.executor.turn(0);
+            let count = self
+                .session
+                .poll(|completion| {
+                    assert_eq!(completion.token, 77);
+                    reply =
+                        Some((completion.outcome, completion.body.to_vec(), completion.suspensions, completion.udma_operations));
+                })
+                .unwrap();
+            if count == 1 {
+                break;
+            }
+        }
+        reply.expect("a reply")
+    }
+}
+
+fn usual() -> Bench {
+    bench(RingSizes::default(), Grants::all(), Limits::default())
+}
+
+/// Results, bodies and counts come back; a long read of cold memory suspends once and is executed once.
+#[test]
+fn requests_are_answered() {
+    let mut bench = usual();
+    for old in 0..5u64 {
+        let (outcome, body, suspensions, operations) = bench.call(target(ADD_HANDLER), &3u64.to_le_bytes());
+        assert_eq!((outcome, suspensions, operations), (Ok(0), 0, 1));
+        assert_eq!(body, [3u64.to_le_bytes(), old.to_le_bytes()].concat());
+    }
+    let (outcome, body, suspensions, operations) = bench.call(target(READ_HANDLER), &0u64.to_le_bytes());
+    assert_eq!((outcome, suspensions, operations), (Ok(0), 1, 1));
+    assert_eq!(body[8 + 24..8 + 32], 5u64.to_le_bytes());
+    let (outcome, body, ..) = bench.call(target(READ_HANDLER), &60u64.to_le_bytes());
+    assert_eq!((outcome, &body[8..]), (Ok(-EFAULT as i32), &[0; 64][..]), "out of range reads as zeros");
+    let (outcome, _, suspensions, operations) = bench.call(target(LOCKED_HANDLER), &2u64.to_le_bytes());
+    assert_eq!((outcome, suspensions, operations), (Ok(0), 1, 5));
+    assert_eq!((word(&bench.region, 0), word(&bench.region, 2)), (0, 1));
+    assert_eq!(bench.executor.turn(0), Progress::Idle);
+    let counters = bench.executor.counters();
+    assert_eq!((counters.requests, counters.results, counters.errors), (8, 8, 0));
+    assert_eq!((counters.suspensions, counters.udma_operations), (3, 12));
+}
+
+/// Bytes that did not arrive are zero, whatever the activation held before.
+#[test]
+fn a_reused_activation_shows_nothing() {
+    let mut bench = usual();
+    for length in [64, 0, 7, 8, 63, 1] {
+        let sent = vec![0x5a; length];
+        let (outcome, body, ..) = bench.call(target(MIRROR_HANDLER), &sent);
+        assert_eq!(outcome, Ok(0));
+        assert_eq!(body[..length], sent);
+        assert!(body[length..].iter().all(|byte| *byte == 0), "{length} bytes arrived");
+    }
+}
+
+/// What is wrong with a request is said, and the next one is served.
+#[test]
+fn hostile_requests_are_named() {
+    let limits = Limits { udma_operations: 3, ..Limits::default() };
+    let mut bench = bench(RingSizes { request_bytes: 8192, reply_bytes: 2048 }, Grants::all(), limits);
+    let wrong = |deployment, generation, handler| Target { deployment, generation, handler };
+    let cases = [
+        (wrong(4, 9, 0), 8, RuntimeError::UnknownDeployment),
+        (wrong(3, 8, 0), 8, RuntimeError::UnknownDeployment),
+        (wrong(u16::MAX, 9, 0), 8, RuntimeError::UnknownDeployment),
+        (wrong(3, 9, 5), 8, RuntimeError::UnknownHandler),
+        (wrong(3, 9, u16::MAX), 8, RuntimeError::UnknownHandler),
+        (target(ADD_HANDLER), 17, RuntimeError::Malformed),
+        (target(LONG_HANDLER), 8, RuntimeError::ReplyTooLong),
+        (target(LOCKED_HANDLER), 8, RuntimeError::UdmaOperationsExhausted),
+    ];
+    for (target, length, expected) in cases {
+        let (outcome, body, ..) = bench.call(target, &vec![1; length]);
+        assert_eq!((outcome, body.len()), (Err(expected), 0), "{target:?}");
+        assert_eq!(bench.call(self::target(MIRROR_HANDLER), &[1]).0, Ok(0));
+    }
+    let mut limited = usual();
+    let mut grants = Grants::none();
+    grants.allow_invoke(2);
+    limited.executor.apply(Command::Grant(5, grants.clone()));
+    assert_eq!(limited.call(target(ADD_HANDLER), &[0; 8]).0, Err(RuntimeError::NotGranted));
+    grants.allow_invoke(3);
+    limited.executor.apply(Command::Grant(5, grants));
+    assert_eq!(limited.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
+}
+
+/// A session whose messages are made by hand.
+fn raw() -> (Executor<RingLink>, RingLink) {
+    let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+    let mut executor = executor(1, &deployment(cold_region(64), Limits::default()), 8);
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+    (executor, client)
+}
+
+fn answer(executor: &mut Executor<RingLink>, client: &mut RingLink) -> Option<Header> {
+    client.flush();
+    (0..10).for_each(|_| {
+        executor.turn(0);
+    });
+    let words = client.next().unwrap()?;
+    client.advance();
+    Some(Header::parse(&words).unwrap())
+}
+
+/// Messages that no client library sends are refused: headers that are none, replies, continuations, slots beyond the session's.
+#[test]
+fn hostile_messages_are_refused() {
+    let (mut executor, mut client) = raw();
+    let good = Header::request(target(ADD_HANDLER), 1, 1, 0, 8);
+    let mut bad_version = good.emit().to_bytes();
+    bad_version[4] = 200;
+    client.send(&HeaderWords::from_bytes(&bad_version), &[0; 8], &[]);
+    let reply = answer(&mut executor, &mut client).unwrap();
+    assert_eq!((reply.error, reply.slot, reply.sequence), (Some(RuntimeError::Malformed), 1, 1));
+    client.send(&Header { kind: Kind::Reply, ..good }.emit(), &[0; 8], &[]);
+    assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::Malformed));
+    client.send(&Header { kind: Kind::Continuation, continuation_bytes: 8, ..good }.emit(), &[0; 8], &[0; 8]);
+    assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::NotGranted));
+    client.send(&Header { slot: 16, ..good }.emit(), &[0; 8], &[]);
+    assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::Malformed));
+    client.send(&good.emit(), &[0; 8], &[]);
+    let reply = answer(&mut executor, &mut client).unwrap();
+    assert_eq!((reply.error, reply.result, reply.place, reply.executor), (None, 0, Place::Host, 1));
+}
+
+/// Fuel in a header can only be less than the deployment's.
+#[test]
+fn fuel_is_never_more_than_the_limit() {
+    let (mut executor, mut client) = raw();
+    let mut header = Header::request(target(LOCKED_HANDLER), 1, 1, 0, 8);
+    header.udma_operations_left = 1;
+    client.send(&header.emit(), &[1; 8], &[]);
+    assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::UdmaOperationsExhausted));
+}
+
+/// 10,000 random messages, most of them structurally nearly right: no panic, and every one that keeps the link whole is answered or is a
+/// duplicate.
+#[test]
+fn random_messages_do_no_harm() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let (mut executor, mut client) = raw();
+    let (mut answered, mut errors) = (0, 0);
+    for sequence in 1..10_000u32 {
+        let body: Vec<u8> = (0..random.usize(..100)).map(|_| random.u8(..3)).collect();
+        // Not the spin lock: a client may well lock itself out for as long as its fuel lasts.
+        let handler = random.choice([ADD_HANDLER, READ_HANDLER, MIRROR_HANDLER, LONG_HANDLER, 5]).unwrap();
+        let mut header = Header::request(target(handler), random.u16(..18), sequence, random.u16(..1024), body.len() as u16);
+        if random.u8(..8) == 0 {
+            header.target.deployment = random.u16(2..5);
+            header.target.generation = random.u16(8..10);
+        }
+        let mut words = header.emit();
+        if random.u8(..4) == 0 {
+            // Any word but the one with the sequence number: a number far ahead would make all that follow old.
+            words.0[random.choice([0, 1, 3, 4, 5, 6, 7]).unwrap()] ^= 1 << random.u32(32..64);
+        }
+        assert!(client.room_bytes(256).unwrap() >= 256);
+        client.send(&words, &body, &[]);
+        client.flush();
+        while let Some(reply) = answer(&mut executor, &mut client) {
+            answered += 1;
+            errors += u32::from(reply.error.is_some());
+        }
+    }
+    assert!(answered > 7_000 && errors > 1_000 && answered - errors > 500, "{answered} answers, {errors} errors");
+}
+
+/// A client that breaks its link loses its own session; its neighbour is served.
+#[test]
+fn a_broken_link_concerns_nobody_else() {
+    let sizes = RingSizes::default();
+    let mapping = sizes.create().unwrap().map().unwrap();
+    let (server_wake, _client_wake) = runtime::transport::wake::Wake::pair().unwrap();
+    let mut bench = usual();
+    let link = RingLink::server(mapping.clone(), sizes, server_wake).unwrap();
+    let slots = SlotTable::anonymous(1).unwrap();
+    bench.executor.apply(Command::Attach(ServerSession { id: 6, link, slots, grants: Grants::all() }));
+    mapping.words()[0].store(77, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
+    assert_eq!(bench.executor.take_events(), [Event::SessionClosed(6)]);
+    assert_eq!(bench.executor.take_closed().len(), 1);
+    assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
+}
+
+/// A client learns that its executor is gone: what was under way is uncertain, and later requests fail at once.
+#[test]
+fn a_lost_executor_is_reported() {
+    let mut bench = usual();
+    bench.session.submit(target(ADD_HANDLER), None, &[0; 8], 1).unwrap();
+    drop(bench.executor);
+    assert!(bench.session.wait(None).unwrap());
+    let mut outcomes = Vec::new();
+    assert_eq!(bench.session.poll(|completion| outcomes.push(completion.outcome)).unwrap(), 1);
+    assert_eq!(outcomes, [Err(RuntimeError::Uncertain)]);
+    let again = bench.session.submit(target(ADD_HANDLER), None, &[0; 8], 1);
+    assert!(matches!(again, Err(Error::Lost(Broken::Closed))), "{again:?}");
+}
+
+/// Deployments are replaced and drained under load, sessions detached: what is under way ends properly first.
+#[test]
+fn old_generations_drain() {
+    let mut bench = usual();
+    bench.session.submit(target(READ_HANDLER), None, &[0; 8], 1).unwrap();
+    bench.session.flush();
+    bench.executor.turn(0);
+    assert_eq!(bench.executor.under_way(), 1);
+    let identity = Identity { name: "test".into(), index: 3, generation: 10 };
+    let handlers = vec![handler("add", 16, &ADD)];
+    let next = Deployment::new(identity, handlers, vec![bench.region.clone()], Limits::default());
+    bench.executor.apply(Command::Deploy(Arc::new(next)));
+    assert_eq!(bench.executor.take_events(), []);
+    bench.executor.turn(0);
+    bench.executor.turn(0);
+    assert_eq!(bench.executor.take_events(), [Event::Drained(3, 9)]);
+    let mut outcomes = Vec::new();
+    bench.session.poll(|completion| outcomes.push(completion.outcome)).unwrap();
+    assert_eq!(outcomes, [Ok(0)]);
+    assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Err(RuntimeError::UnknownDeployment));
+    assert_eq!(bench.call(Target { generation: 10, ..target(ADD_HANDLER) }, &[0; 8]).0, Ok(0));
+    bench.executor.apply(Command::Undeploy(3));
+    bench.executor.apply(Command::Detach(5));
+    assert_eq!(bench.executor.take_events(), [Event::Drained(3, 10), Event::SessionClosed(5)]);
+}
+
+/// Remote regions: performed after a while, out of order, by a backend with little room.
+struct Delayed {
+    region: Region,
+    under_way: Vec<(u64, Token, Operation, Vec<u8>)>,
+    random: fastrand::Rng,
+}
+
+impl Backend for Delayed {
+    fn issue(&mut self, now_ns: u64, token: Token, remote: u32, operation: &Operation, source: &[u8]) -> Result<(), NotIssued> {
+        assert_eq!(remote, 44);
+        if self.under_way.len() == 3 {
+            return Err(NotIssued::Full);
+        }
+        self.under_way.push((now_ns + self.random.u64(..5), token, *operation, source.to_vec()));
+        Ok(())
+    }
+
+    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(&Completion<'_>)) {
+        let due: Vec<_> = self.under_way.extract_if(.., |(due, ..)| *due <= now_ns).collect();
+        for (_, token, operation, mut bytes) in due {
+            let mut old = 0;
+            let result = match operation.action {
+                Action::Read => self.region.read(operation.offset, &mut bytes),
+                Action::Write => self.region.write(operation.offset, &bytes),
+                Action::CompareSwap { expected, desired } => {
+                    self.region.compare_swap(operation.offset, expected, desired, &mut old)
+                }
+                Action::FetchAdd { addend } => self.region.fetch_add(operation.offset, addend, &mut old),
+            };
+            if matches!(operation.action, Action::CompareSwap { .. } | Action::FetchAdd { .. }) {
+                bytes = old.to_le_bytes().to_vec();
+            }
+            completed(&Completion { token, result, bytes: &bytes });
+        }
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        self.under_way.iter().map(|(due, ..)| *due).min()
+    }
+}
+
+/// The same handlers give the same results when every operation is asynchronous, and counters stay exact.
+#[test]
+fn remote_regions_are_reached_through_a_backend() {
+    let region = cold_region(64);
+    let backend = Delayed { region: region.clone(), under_way: Vec::new(), random: fastrand::Rng::with_seed(12) };
+    let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+    let remote = Region::remote(NonZeroU32::new(44).unwrap(), 512);
+    let options = Options { activations: 8, ..Options::host(1, 1) };
+    let mut executor = Executor::new(options, Box::new(backend), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment(remote, Limits::default())));
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+    let mut session = Session::new(5, 16, vec![(1, client)], None, Waiting { spin_us: 0 });
+    let (mut sent, mut replies) = (0u64, Vec::new());
+    for now in 0..20_000 {
+        while sent < 900 && session.under_way() < session.window() {
+            let handler = [ADD_HANDLER, READ_HANDLER, LOCKED_HANDLER][(sent % 3) as usize];
+            session.submit(target(handler), None, &(1 + sent % 3).to_le_bytes(), sent).unwrap();
+            sent += 1;
+        }
+        executor.turn(now);
+        session.poll(|completion| replies.push((completion.token, completion.outcome))).unwrap();
+    }
+    replies.sort_by_key(|(token, _)| *token);
+    assert_eq!(replies, (0..900).map(|token| (token, Ok(0))).collect::<Vec<_>>());
+    assert_eq!([0, 1, 3].map(|index| word(&region, index)), [0, 300, 300]);
+    assert!(executor.due_ns().is_none() && executor.under_way() == 0);
+}
+
+/// Real threads that sleep when idle: four clients on two executors, spread by flow, spin locks shared; every request is answered once and
+/// counters are exact.
+#[test]
+fn threads_serve_clients() {
+    const REQUESTS: u64 = 4_000;
+    let region = cold_region(64);
+    let deployment = deployment(region.clone(), Limits { udma_operations: u32::MAX, ..Limits::default() });
+    let flow_memory = runtime::memory::SharedMemory::create("flows", FLOW_TABLE_BYTES, Default::default()).unwrap();
+    let flows = FlowTable::new(flow_memory.map().unwrap()).unwrap();
+    flows.spread(&[1, 2]);
+    flows.set(5, CLIENT);
+    assert_eq!([4, 5, 6, 7].map(|flow| flows.get(flow)), [1, CLIENT, 1, 2]);
+    let (mut mailboxes, mut inboxes) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let (mailbox, inbox) = thread::mailbox().unwrap();
+        mailboxes.push(mailbox);
+        inboxes.push(inbox);
+    }
+    std::thread::scope(|scope| {
+        for (number, inbox) in (1..).zip(inboxes) {
+            let deployment = &deployment;
+            scope.spawn(move || {
+                let mut executor = executor(number, deployment, 16);
+                let waiting = thread::Waiting { spin_us: 0 };
+                thread::run(&mut executor, &inbox, &MonotonicClock::new(), waiting, &mut |_| {}).unwrap();
+                assert!(executor.counters().requests > 1_000, "both executors serve");
+            });
+        }
+        let clients: Vec<_> = (0..4u32)
+            .map(|id| {
+                let slots = SlotTable::anonymous(8).unwrap();
+                let mut links = Vec::new();
+                for (number, mailbox) in (1..).zip(&mailboxes) {
+                    let (server, client) = RingLink::pair(RingSizes { request_bytes: 1024, reply_bytes: 1024 }).unwrap();
+                    let session = ServerSession { id, link: server, slots: slots.clone(), grants: Grants::all() };
+                    assert!(mailbox.send(Command::Attach(session)));
+                    links.push((number, client));
+                }
+                let flows = FlowView::new(flow_memory.map_read_only().unwrap()).unwrap();
+                scope.spawn(move || {
+                    let mut session = Session::new(id, 8, links, Some(flows), Waiting { spin_us: 0 });
+                    let (mut sent, mut done) = (0, 0);
+                    while done < REQUESTS {
+                        while sent < REQUESTS {
+                            let handler = if sent % 2 == 0 { ADD_HANDLER } else { LOCKED_HANDLER };
+                            match session.submit(target(handler), Some(sent), &(1 + sent % 2).to_le_bytes(), sent) {
+                                Ok(()) => sent += 1,
+                                Err(Error::Full) => break,
+                                Err(error) => panic!("{error}"),
+                            }
+                        }
+                        done += session.poll(|completion| assert_eq!(completion.outcome, Ok(0))).unwrap() as u64;
+                        session.wait(None).unwrap();
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        mailboxes.iter().for_each(|mailbox| assert!(mailbox.send(Command::Stop)));
+    });
+    assert_eq!([0, 1, 2].map(|index| word(&region, index)), [0, REQUESTS * 2, REQUESTS * 2]);
+}
+
+/// A script may read what lies in its stack, too: a destination on the stack is completed there.
+#[test]
+fn operations_are_found_in_registers() {
+    let mut activation = naamc::activation::Activation::new_boxed();
+    activation.registers[1..6].copy_from_slice(&[region(2), 640, body_at(8), u64::from(u32::MAX) << 32 | 16, 0]);
+    let read = Operation::pending(&activation, Helper::Read).unwrap();
+    assert_eq!((read.region, read.offset, read.memory_start, read.length_bytes), (2, 640, 4104, 16));
+    read.complete(&mut activation, &Completion { token: Token(0), result: 0, bytes: &[7; 16] });
+    assert_eq!(activation.body()[7..25], [&[0][..], &[7; 16], &[0]].concat());
+    assert_eq!((activation.completed, activation.completion), (1, 0));
+    read.complete(&mut activation, &Completion { token: Token(0), result: -EFAULT, bytes: &[] });
+    assert_eq!(activation.body()[8..24], [0; 16]);
+    for registers in [[0; 5], [region(0), 0, 0, 8, 0], [region(0), 0, body_at(8100), 100, 0], [u64::MAX, 0, u64::MAX, u64::MAX, 0]]
+    {
+        activation.registers[1..6].copy_from_slice(&registers);
+        assert_eq!(Operation::pending(&activation, Helper::Read), None, "{registers:?}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Regions are read and written by words, whole or not at all; shared memory cannot shrink under a mapping.
+
+use naamc::abi::{EFAULT, EINVAL};
+use runtime::memory::{Pages, Region, SharedMemory};
+use std::os::fd::OwnedFd;
+
+/// Random reads and writes at all alignments agree with the same on a plain array, and never touch a byte beside them.
+#[test]
+fn copies_agree_with_plain_bytes() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let region = Region::anonymous(200).unwrap();
+    let mut model = [0u8; 200];
+    for round in 0..20_000 {
+        let (offset, length) = (random.usize(..220), random.usize(..40));
+        let inside = offset + length <= 200;
+        let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
+        let expected = if inside || length == 0 { 0 } else { -EFAULT };
+        if random.bool() {
+            assert_eq!(region.write(offset as u64, &bytes), expected, "round {round}");
+            if inside {
+                model[offset..offset + length].copy_from_slice(&bytes);
+            }
+        } else {
+            let before = bytes.clone();
+            assert_eq!(region.read(offset as u64, &mut bytes), expected, "round {round}");
+            assert_eq!(bytes, if inside { &model[offset..offset + length] } else { &before }, "round {round}");
+        }
+        let mut all = [0; 200];
+        assert_eq!(region.read(0, &mut all), 0);
+        assert_eq!(all, model, "round {round}");
+    }
+}
+
+/// Bounds do not overflow: what begins near 2^64 is outside, and nothing is always inside.
+#[test]
+fn bounds_do_not_overflow() {
+    let region = Region::anonymous(4096).unwrap();
+    let mut bytes = [1; 16];
+    for offset in [4081, 4096, u64::MAX - 15, u64::MAX - 7, u64::MAX, 1 << 63] {
+        assert_eq!(region.read(offset, &mut bytes), -EFAULT, "{offset}");
+        assert_eq!(region.write(offset, &bytes), -EFAULT, "{offset}");
+        assert_eq!(region.read(offset, &mut []), 0, "{offset}");
+        region.prefetch(offset, u64::MAX);
+    }
+    assert_eq!(bytes, [1; 16]);
+    assert_eq!(region.write(4080, &bytes), 0);
+}
+
+/// Atomics demand alignment first, then bounds, and leave `old` alone on an error.
+#[test]
+fn atomics_check_alignment_and_bounds() {
+    let region = Region::anonymous(64).unwrap();
+    let mut old = 99;
+    for (offset, error) in [(1, -EINVAL), (63, -EINVAL), (64, -EFAULT), (u64::MAX - 7, -EFAULT), (u64::MAX, -EINVAL)] {
+        assert_eq!(region.compare_swap(offset, 0, 1, &mut old), error, "{offset}");
+        assert_eq!(region.fetch_add(offset, 1, &mut old), error, "{offset}");
+    }
+    assert_eq!(old, 99);
+    assert_eq!((region.compare_swap(8, 0, u64::MAX, &mut old), old), (0, 0));
+    assert_eq!((region.fetch_add(8, 2, &mut old), old), (0, u64::MAX));
+    assert_eq!((region.compare_swap(8, 0, 5, &mut old), old), (0, 1));
+}
+
+/// Two threads write neighbouring bytes of the same words; neither loses any of its own.
+#[test]
+fn neighbours_in_a_word_survive() {
+    let region = Region::anonymous(64).unwrap();
+    std::thread::scope(|scope| {
+        for half in 0..2u64 {
+            let region = &region;
+            scope.spawn(move || {
+                for round in 0..20_000u32 {
+                    let bytes = [round as u8; 3];
+                    assert_eq!(region.write(9 + half * 3, &bytes), 0);
+                    let mut read = [0; 3];
+                    assert_eq!(region.read(9 + half * 3, &mut read), 0);
+                    assert_eq!(read, bytes);
+                }
+            });
+        }
+    });
+}
+
+/// Memory that could be shrunk under its mapping is refused, and what we make cannot be.
+#[test]
+fn shared_memory_is_sealed() {
+    let open = rustix::fs::memfd_create("open", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::fs::ftruncate(&open, 4096).unwrap();
+    assert!(SharedMemory::from_descriptor(open).is_err());
+    let file: OwnedFd = tempfile::tempfile().unwrap().into();
+    assert!(SharedMemory::from_descriptor(file).is_err());
+    assert!(SharedMemory::create("none", 0, Pages::Ordinary).is_err());
+    assert!(SharedMemory::create("huge", u64::MAX, Pages::Ordinary).is_err());
+    let memory = SharedMemory::create("sealed", 5000, Pages::Ordinary).unwrap();
+    assert_eq!(memory.length_bytes(), 8192);
+    assert!(rustix::fs::ftruncate(memory.descriptor(), 0).is_err());
+    let read_only = SharedMemory::from_descriptor(memory.read_only_descriptor().unwrap()).unwrap();
+    assert!(read_only.map().is_err(), "a read-only descriptor cannot be mapped for writing");
+    memory.map().unwrap().words()[3].store(7, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(read_only.map_read_only().unwrap().load(3, std::sync::atomic::Ordering::Relaxed), Some(7));
+}
