@@ -42,15 +42,15 @@ pub fn handler(random: &mut Rng) -> String {
         _ => (10..=17).for_each(|word| generator.line(format!("*(u64 *)(r10 - {}) = r7", 8 * word))),
     }
     // Words that are written on some paths only: on the others they read as zero.
-    let (some, write) = (generator.label(), generator.label());
-    match generator.random.bool() {
-        true => generator.line(format!("if r8 & 1 goto {some}")),
-        false => generator.lines(&[format!("if r8 & 1 goto {write}"), format!("goto {some}"), format!("{write}:")]),
-    }
-    for word in 1..=4 {
-        generator.line(format!("*(u64 *)(r10 - {}) = r9", -BUFFER + 8 * word));
-    }
-    generator.place(&some);
+    let (end, other) = (generator.label(), generator.label());
+    let writes: Vec<String> = (1..=4).map(|word| format!("*(u64 *)(r10 - {}) = r9", -BUFFER + 8 * word)).collect();
+    let nothing = vec!["r1 = 0".to_owned()];
+    let (first, second) = if generator.random.bool() { (writes, nothing) } else { (nothing, writes) };
+    generator.line(format!("if r8 & 1 goto {other}"));
+    generator.lines(&first);
+    generator.lines(&[format!("goto {end}"), format!("{other}:")]);
+    generator.lines(&second);
+    generator.place(&end);
     for _ in 0..generator.random.usize(3..12) {
         generator.statement(0);
     }
