@@ -304,6 +304,9 @@ impl Bundle {
             if !named || types.size(*message) != Some(function.entry.body_bytes) || function.instructions.len() > INSTRUCTIONS_MAX {
                 return malformed(format!("handler {:?} has an illegal name, message type or length", function.name));
             }
+            if let Some(at) = function.instructions.iter().position(|instruction| !instruction.is_well_formed()) {
+                return malformed(format!("instruction {at} of handler {:?} does not exist in eBPF", function.name));
+            }
         }
         if !handlers.is_sorted_by(|a, b| a.function.name < b.function.name) {
             return malformed("handlers are not in the order of their names, each once".to_string());

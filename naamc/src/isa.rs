@@ -13,6 +13,7 @@ pub use assemble::{AssembleError, assemble};
 pub use decode::{Decoded, FINDINGS_MAX, LocalCall, SLOT_BYTES, SLOTS_MAX, UNRESOLVED, decode};
 pub use encode::{Unencodable, encode};
 
+use crate::abi::REGISTERS_MAX;
 use minicbor::{Decode, Encode};
 use std::fmt;
 
@@ -401,4 +402,35 @@ pub enum Instruction {
     /// Returns r0.
     #[n(13)]
     Exit,
+}
+
+impl Instruction {
+    /// Whether eBPF has this instruction: what arrives in a bundle may be a value of this type and still none. Targets are not looked at.
+    pub fn is_well_formed(&self) -> bool {
+        let known = |register: &Register| register.index() < REGISTERS_MAX;
+        let operand = |operand: &Operand| match operand {
+            Operand::Register(register) => known(register),
+            Operand::Immediate(_) => true,
+        };
+        match self {
+            Instruction::Alu { destination, source, .. } => known(destination) && operand(source),
+            Instruction::MoveSignExtend { width, bits, destination, source } => {
+                let bits_known = matches!((width, bits), (_, 8 | 16) | (Width::W64, 32));
+                bits_known && known(destination) && known(source)
+            }
+            Instruction::Negate { destination, .. } => known(destination),
+            Instruction::ByteOrder { bits, destination, .. } => matches!(bits, 16 | 32 | 64) && known(destination),
+            Instruction::LoadImmediate { destination, .. } | Instruction::LoadAddress { destination, .. } => known(destination),
+            Instruction::Load { size, signed, destination, base, .. } => {
+                !(*signed && *size == Size::B8) && known(destination) && known(base)
+            }
+            Instruction::Store { base, source, .. } => known(base) && operand(source),
+            Instruction::Atomic { operation, size, fetch, base, source, .. } => {
+                let returns = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
+                matches!(size, Size::B4 | Size::B8) && (*fetch || !returns) && known(base) && known(source)
+            }
+            Instruction::JumpIf { left, right, .. } => known(left) && operand(right),
+            Instruction::Jump { .. } | Instruction::CallHelper { .. } | Instruction::CallLocal { .. } | Instruction::Exit => true,
+        }
+    }
 }

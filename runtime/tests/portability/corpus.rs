@@ -1,0 +1,145 @@
+//! What the tests run: every prebuilt handler of the repository, messages for it, and regions under it.
+
+use naamc::bundle::{CheckedBundle, Handler};
+use runtime::memory::Region;
+use std::path::PathBuf;
+
+/// Bytes of each region, unless its declaration asks for more.
+const REGION_BYTES: u64 = 128 << 10;
+
+/// One prebuilt ELF.
+pub struct Subject {
+    /// Its file name without extension.
+    pub name: String,
+    /// Its handlers.
+    pub bundle: CheckedBundle,
+}
+
+/// Path of a prebuilt ELF.
+pub fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/handlers").join(format!("{name}.o"))
+}
+
+impl Subject {
+    /// Reads and proves one.
+    pub fn load(name: &str) -> Subject {
+        let elf = std::fs::read(path(name)).expect("a prebuilt ELF can be read");
+        let bundle = naamc::build(&elf).unwrap_or_else(|findings| panic!("{name}: {findings:#?}"));
+        Subject { name: name.to_string(), bundle }
+    }
+
+    /// All of them, by name.
+    pub fn all() -> Vec<Subject> {
+        let folder = path("x");
+        let folder = folder.parent().expect("the path has a folder");
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder of prebuilt ELFs can be read")
+            .map(|entry| entry.expect("its entries too").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "o"))
+            .map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        assert!(names.iter().any(|name| name == "mica"), "the MICA handlers are among them");
+        names.iter().map(|name| Subject::load(name)).collect()
+    }
+
+    /// Its handlers.
+    pub fn handlers(&self) -> &[Handler] {
+        &self.bundle.bundle().meaning.handlers
+    }
+
+    /// Lengths of its regions.
+    pub fn region_lengths(&self) -> Vec<u64> {
+        let declared = &self.bundle.bundle().meaning.environment.regions;
+        declared.iter().map(|region| region.length_bytes_min.max(REGION_BYTES)).collect()
+    }
+
+    /// Content to start from: zeros for MICA's table, small numbers for the others, so that chases and loops go somewhere.
+    pub fn region_contents(&self, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
+        let zeros = self.name == "mica";
+        let word = |random: &mut fastrand::Rng| match random.u8(..8) {
+            0..5 => random.u64(..64),
+            5 | 6 => random.u64(..REGION_BYTES),
+            _ => random.u64(..),
+        };
+        let content = |length: u64| (0..length / 8).flat_map(|_| if zeros { 0 } else { word(random) }.to_le_bytes()).collect();
+        self.region_lengths().into_iter().map(content).collect()
+    }
+
+    /// A body for one of its handlers.
+    pub fn body(&self, handler: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+        let handler = &self.handlers()[handler];
+        let bytes = handler.function.entry.body_bytes as usize;
+        match handler.function.name.as_str() {
+            "read_modify_write" if self.name == "mica" => mica_add(bytes, random),
+            "get" | "put" | "insert" | "delete" if self.name == "mica" => mica_record(bytes, random),
+            _ => arbitrary(bytes, random),
+        }
+    }
+}
+
+/// Key lengths and keys are few, so that messages meet the same records. One in sixteen is nonsense.
+fn mica_record(bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    if random.u8(..16) == 0 {
+        return arbitrary(bytes, random);
+    }
+    let mut body = vec![0; bytes];
+    let (key_length, value_length) = (random.u8(8..=12), random.u16(0..100));
+    body[0] = key_length;
+    body[2..4].copy_from_slice(&value_length.to_le_bytes());
+    let key = random.u8(1..=20);
+    body[8..8 + usize::from(key_length)].fill(key);
+    let value = 8 + usize::from(key_length).next_multiple_of(8);
+    body[value..value + usize::from(value_length)].iter_mut().for_each(|byte| *byte = random.u8(..));
+    body
+}
+
+fn mica_add(bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut body = vec![0; bytes];
+    let key_length = random.u8(8..=12);
+    body[0] = key_length;
+    body[2..4].copy_from_slice(&(8 * random.u16(..4)).to_le_bytes());
+    body[8..16].copy_from_slice(&random.u64(..).to_le_bytes());
+    let key = random.u8(1..=20);
+    body[16..16 + usize::from(key_length)].fill(key);
+    body
+}
+
+/// Mostly small numbers at the sizes in which structs hold them.
+fn arbitrary(bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut body = vec![0; bytes];
+    let mut at = 0;
+    while at < bytes {
+        let size = [1, 2, 4, 8, 8][random.usize(..5)].min(bytes - at);
+        let number = match random.u8(..8) {
+            0..4 => random.u64(..16),
+            4..6 => random.u64(..256),
+            6 => random.u64(..REGION_BYTES) & !7,
+            _ => random.u64(..),
+        };
+        body[at..at + size].copy_from_slice(&number.to_le_bytes()[..size]);
+        at += size;
+    }
+    body
+}
+
+/// Regions of this process with this content.
+pub fn regions(contents: &[Vec<u8>]) -> Vec<Region> {
+    contents.iter().map(|content| filled(Region::anonymous(content.len() as u64).expect("memory for a region"), content)).collect()
+}
+
+/// Writes a region's content.
+pub fn filled(region: Region, content: &[u8]) -> Region {
+    assert_eq!(region.write(0, content), 0, "the content fits the region");
+    region
+}
+
+/// Reads regions whole.
+pub fn contents(regions: &[Region]) -> Vec<Vec<u8>> {
+    let whole = |region: &Region| {
+        let mut content = vec![0; region.length_bytes() as usize];
+        assert_eq!(region.read(0, &mut content), 0, "a region can be read whole");
+        content
+    };
+    regions.iter().map(whole).collect()
+}
