@@ -1,6 +1,12 @@
 //! What the tests run: every prebuilt handler of the repository, messages for it, and regions under it.
 
-use naamc::bundle::{CheckedBundle, Handler};
+use naamc::abi::Rights;
+use naamc::bundle::{Bundle, CheckedBundle, Debug, Handler, Meaning};
+use naamc::isa::assemble;
+use naamc::manifest::Manifest;
+use naamc::program::{Entry, Environment, Function, RegionDeclaration};
+use naamc::types::{IntegerKind, Type, Types};
+use naamc::verifier::Proof;
 use runtime::memory::Region;
 use std::path::PathBuf;
 
@@ -26,6 +32,36 @@ impl Subject {
         let elf = std::fs::read(path(name)).expect("a prebuilt ELF can be read");
         let bundle = naamc::build(&elf).unwrap_or_else(|findings| panic!("{name}: {findings:#?}"));
         Subject { name: name.to_string(), bundle }
+    }
+
+    /// Handlers whose safety hangs on known bits, and on a stride, of a number that is live across a suspension: they go where nothing
+    /// was verified, because nothing ever gets there, if it is another.
+    pub fn crafted() -> Subject {
+        let function = |name: &str, number: &str, impossible: &str| Function {
+            name: name.to_string(),
+            entry: Entry { body_bytes: 8, second_argument: None },
+            instructions: assemble(&format!(
+                "r6 = *(u64 *)(r1 + 0)\n{number}\nr1 = region 0 ll\nr2 = 0\nr3 = r10\nr3 += -8\nr4 = 8\ncall naam_read\n\
+                 {impossible}\nr0 = 0\nexit\nr0 = *(u64 *)(r6 + 0)\nexit\n"
+            ))
+            .expect("the text is assembly"),
+        };
+        let functions = [
+            function("bits", "r6 &= 5\nr6 += 0", "if r6 & 2 goto 12"),
+            function("stride", "r6 &= 3\nr6 *= 3", "if r6 == 4 goto 12"),
+        ];
+        let region = RegionDeclaration { name: "words".to_string(), rights: Rights::READ, length_bytes_min: 0, element: None };
+        let environment = Environment { regions: vec![region], ..Environment::default() };
+        let types = Types { list: vec![Type::Integer { bytes: 8, kind: IntegerKind::Unsigned }] };
+        let handler = |function: &Function| {
+            let proof = Proof::prove(function.clone(), &environment).expect("the handler is safe");
+            let manifest = Manifest::of(&proof, &environment);
+            Handler { function: function.clone(), message: 0, contracts: proof.contracts().clone(), manifest }
+        };
+        let handlers = functions.iter().map(handler).collect();
+        let meaning = Meaning { environment: environment.clone(), types, handlers };
+        let bundle = Bundle { meaning, debug: Debug::default() }.check().expect("what was proved is proved again");
+        Subject { name: "crafted".to_string(), bundle }
     }
 
     /// All of them, by name.
