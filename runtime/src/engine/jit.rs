@@ -164,7 +164,7 @@ impl Program for Compiled {
         // SAFETY: the code was lowered from the proof of this handler for a frame of this shape; frame, activation and turn are exclusively
         // borrowed; `fits` compared the turn's regions with those that it was compiled for; the activation is fresh or was suspended
         // or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
-        let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation, &raw mut *turn) };
+        let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation) };
         frame.settle(turn, activation);
         outcome(exit)
     }

@@ -2,16 +2,16 @@
 //!
 //! A UDMA call has two ways through. The fast one, for reads of local regions of a small constant length, is inline. Everything else
 //! goes the slow way, which every call has: the live registers are written to the activation, and a thunk follows the
-//! rules of [`Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
+//! rules of [`crate::engine::Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
 //! of range.
 
 use super::frame::{Frame, Thunks};
 use super::lower::{Lowering, saved};
 use super::memory::{Place, pieces};
-use crate::engine::{SHORT_READ_BYTES_MAX, Turn};
+use crate::engine::SHORT_READ_BYTES_MAX;
 use crate::memory::Region;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{I8, I32, I64};
+use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
 use naamc::abi::Helper;
 use naamc::abi::address::REGION_START;
@@ -169,8 +169,6 @@ impl Lowering<'_, '_> {
         self.builder.switch_to_block(ended);
         self.builder.ins().return_(&exit);
         self.builder.switch_to_block(running);
-        let left = self.builder.ins().load(I64, self.flags.state, self.frame, offset_of!(Frame<'_>, operations_left) as i32);
-        self.builder.def_var(self.operations_left, left);
         self.set(Register::R0, exit[1]);
         self.builder.ins().jump(next, &[]);
     }
@@ -184,12 +182,14 @@ impl Lowering<'_, '_> {
 
     /// The fast way of a read of local regions.
     fn read(&mut self, call: &Call, slow: Block) {
-        let left = self.builder.use_var(self.operations_left);
+        let left_offset = offset_of!(Frame<'_>, operations_left) as i32;
+        let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
         let none_left = self.builder.ins().icmp_imm_s(IntCC::Equal, left, 0);
         self.unless(none_left, slow);
         let region = self.region(call.regions);
         let length = constant(call, Register::R4);
-        let long = self.give_way_to_prefetch(call, region, slow);
+        let long = self.is_long(call);
+        self.give_way_to_prefetch(long, region, slow);
         match length {
             Some(length) if (1..=INLINE_READ_BYTES_MAX).contains(&length) => {
                 let offset = self.offset_in_region(call, region, length, slow);
@@ -207,11 +207,11 @@ impl Lowering<'_, '_> {
                 self.set(Register::R0, result);
             }
         }
-        if let Some(long) = long {
-            self.long_read_executed(long);
-        }
+        self.long_read_executed(long);
+        // Loaded again: that is cheaper than a register held all the while.
+        let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
         let less = self.builder.ins().iadd_imm_s(left, -1);
-        self.builder.def_var(self.operations_left, less);
+        self.builder.ins().store(self.flags.state, less, self.frame, left_offset);
     }
 
     /// Finds the entry of r1's region in the turn's table.
@@ -228,36 +228,48 @@ impl Lowering<'_, '_> {
         Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, length_bytes: None }
     }
 
-    /// Rule 4 of [`Turn`], first half: a long read of cold memory suspends while `suspend_reads` is set. Returns whether this read is long:
-    /// None if it never is.
-    fn give_way_to_prefetch(&mut self, call: &Call, region: Entry, slow: Block) -> Option<Value> {
+    /// Whether a read has more bytes than are read at once whatever the memory.
+    fn is_long(&mut self, call: &Call) -> Long {
         let lengths = number(call, Register::R4);
         if lengths.low_unsigned_max <= SHORT_READ_BYTES_MAX {
-            return None;
+            return Long::Never;
         }
-        let long = if lengths.low_unsigned_min > SHORT_READ_BYTES_MAX {
-            self.builder.ins().iconst(I8, 1)
-        } else {
-            let length = self.low(Register::R4, 32);
-            self.builder.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, length, i64::from(SHORT_READ_BYTES_MAX))
-        };
-        let suspend = self.builder.ins().load(I32, self.flags.state, self.turn, offset_of!(Turn<'_>, suspend_reads) as i32);
-        let cold_offset = region.entry + offset_of!(Region, cold) as i32;
-        let cold = self.builder.ins().load(I32, region.flags, region.table, cold_offset);
-        let suspend = self.builder.ins().band(suspend, cold);
-        let none = self.builder.ins().iconst(I32, 0);
-        let suspend = self.builder.ins().select(long, suspend, none);
+        if lengths.low_unsigned_min > SHORT_READ_BYTES_MAX {
+            return Long::Always;
+        }
+        let length = self.low(Register::R4, 32);
+        Long::If(self.builder.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, length, i64::from(SHORT_READ_BYTES_MAX)))
+    }
+
+    /// Rule 4 of [`crate::engine::Turn`], first half: a long read of cold memory suspends while `suspend_reads` is set.
+    fn give_way_to_prefetch(&mut self, long: Long, region: Entry, slow: Block) {
+        if matches!(long, Long::Never) {
+            return;
+        }
+        let suspend_offset = offset_of!(Frame<'_>, suspend_reads) as i32;
+        let suspend = self.builder.ins().load(I32, self.flags.state, self.frame, suspend_offset);
+        let cold = self.builder.ins().load(I32, region.flags, region.table, region.entry + offset_of!(Region, cold) as i32);
+        let mut suspend = self.builder.ins().band(suspend, cold);
+        if let Long::If(long) = long {
+            let none = self.builder.ins().iconst(I32, 0);
+            suspend = self.builder.ins().select(long, suspend, none);
+        }
         self.unless(suspend, slow);
-        Some(long)
     }
 
     /// The second half: a long read that is executed sets `suspend_reads` anew.
-    fn long_read_executed(&mut self, long: Value) {
-        let suspend_offset = offset_of!(Turn<'_>, suspend_reads) as i32;
-        let hides = self.builder.ins().load(I32, self.flags.state, self.turn, offset_of!(Turn<'_>, hides_latency) as i32);
-        let old = self.builder.ins().load(I32, self.flags.state, self.turn, suspend_offset);
-        let new = self.builder.ins().select(long, hides, old);
-        self.builder.ins().store(self.flags.state, new, self.turn, suspend_offset);
+    fn long_read_executed(&mut self, long: Long) {
+        if matches!(long, Long::Never) {
+            return;
+        }
+        let suspend_offset = offset_of!(Frame<'_>, suspend_reads) as i32;
+        let hides_offset = offset_of!(Frame<'_>, hides_latency) as i32;
+        let mut new = self.builder.ins().load(I32, self.flags.fixed, self.frame, hides_offset);
+        if let Long::If(long) = long {
+            let old = self.builder.ins().load(I32, self.flags.state, self.frame, suspend_offset);
+            new = self.builder.ins().select(long, new, old);
+        }
+        self.builder.ins().store(self.flags.state, new, self.frame, suspend_offset);
     }
 
     /// r2, checked: `length` bytes there lie inside the region, and every piece of them is aligned.
@@ -309,6 +321,14 @@ impl Lowering<'_, '_> {
             }
         }
     }
+}
+
+/// Whether a read is longer than [`SHORT_READ_BYTES_MAX`].
+#[derive(Clone, Copy)]
+enum Long {
+    Never,
+    Always,
+    If(Value),
 }
 
 /// A region's entry in the turn's table.

@@ -1,7 +1,6 @@
 //! Executable memory, never writable and executable at once.
 
 use super::frame::{Exit, Frame};
-use crate::engine::Turn;
 use naamc::activation::Activation;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::c_void;
@@ -9,7 +8,7 @@ use std::io;
 use std::ptr::NonNull;
 
 /// What every body of compiled code is.
-type Body = for<'f, 't> unsafe extern "C" fn(*mut Frame<'f>, *mut Activation, *mut Turn<'t>) -> Exit;
+type Body = for<'f> unsafe extern "C" fn(*mut Frame<'f>, *mut Activation) -> Exit;
 
 /// Pages with the code of one body.
 #[derive(Debug)]
@@ -46,13 +45,13 @@ impl Code {
     /// Runs it.
     ///
     /// # Safety
-    /// The code is a body of a checked handler, lowered for this frame; frame, activation and turn are valid, and the turn's regions are those
-    /// that the body was compiled for.
-    pub unsafe fn enter(&self, frame: *mut Frame<'_>, activation: *mut Activation, turn: *mut Turn<'_>) -> Exit {
+    /// The code is a body of a checked handler, lowered for this frame; frame and activation are valid, and the regions of the
+    /// frame's turn are those that the body was compiled for.
+    pub unsafe fn enter(&self, frame: *mut Frame<'_>, activation: *mut Activation) -> Exit {
         // SAFETY: the pages begin with a function of this signature.
         let body: Body = unsafe { std::mem::transmute::<NonNull<c_void>, Body>(self.start) };
         // SAFETY: the caller's promise is what the body was lowered for.
-        unsafe { body(frame, activation, turn) }
+        unsafe { body(frame, activation) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What compiled code and Rust share during one turn: the frame, and the functions that compiled code calls.
 //!
-//! Compiled code gets pointers to a [`Frame`], an activation and a turn. It calls Rust only through the frame's table of [`Thunks`], so that it
+//! Compiled code gets pointers to a [`Frame`] and an activation. It calls Rust only through the frame's table of [`Thunks`], so that it
 //! needs no relocations. A panic in a thunk aborts the process (`extern "C"`): nothing ever unwinds through compiled code.
 
 use crate::engine::Turn;
@@ -57,11 +57,14 @@ pub struct Frame<'a> {
     pub read_only: *const u8,
     /// What it may call.
     pub thunks: &'static Thunks,
-    /// UDMA operations that may still be executed before somebody must look: fuel or turn budget, whichever is less. Compiled code keeps it
-    /// in a register and puts it back before a thunk that reads it and at its end.
-    pub operations_left: u64,
+    /// UDMA operations that may still be executed before somebody must look: fuel or turn budget, whichever is less.
+    pub operations_left: u32,
     /// What `operations_left` was when fuel and budget were last settled.
-    settled: u64,
+    settled: u32,
+    /// The turn's fields of these names; settled together with the operations.
+    pub suspend_reads: u32,
+    /// See above. Does not change.
+    pub hides_latency: u32,
     read_only_bytes: usize,
     turn: *mut Turn<'a>,
     lifetime: PhantomData<&'a mut Turn<'a>>,
@@ -76,24 +79,30 @@ impl<'a> Frame<'a> {
             thunks: &THUNKS,
             operations_left: 0,
             settled: 0,
+            suspend_reads: 0,
+            hides_latency: turn.hides_latency,
             read_only_bytes: read_only.len(),
             turn,
             lifetime: PhantomData,
         };
-        frame.allow(turn.operations_left, activation);
+        frame.open(turn, activation);
         frame
     }
 
-    fn allow(&mut self, budget: u32, activation: &Activation) {
-        self.operations_left = u64::from(budget.min(activation.udma_operations_left));
+    /// Hands what the turn and the fuel allow to compiled code.
+    fn open(&mut self, turn: &Turn<'_>, activation: &Activation) {
+        self.operations_left = turn.operations_left.min(activation.udma_operations_left);
         self.settled = self.operations_left;
+        self.suspend_reads = turn.suspend_reads;
     }
 
-    /// Books the operations that compiled code executed since this was last done.
+    /// Books what compiled code did since this was last done.
+    #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>, activation: &mut Activation) {
         // Neither is ever less than `settled`, of which compiled code took some.
-        let executed = (self.settled - self.operations_left) as u32;
+        let executed = self.settled - self.operations_left;
         self.settled = self.operations_left;
+        turn.suspend_reads = self.suspend_reads;
         turn.operations_left -= executed;
         activation.udma_operations_left -= executed;
         activation.udma_operations = activation.udma_operations.saturating_add(executed);
@@ -169,7 +178,7 @@ extern "C" fn udma(frame: &mut Frame<'_>, activation: &mut Activation, number: u
     };
     activation.udma_operations_left -= 1;
     activation.udma_operations = activation.udma_operations.saturating_add(1);
-    frame.allow(turn.operations_left, activation);
+    frame.open(turn, activation);
     Exit::running(result as u64)
 }
 

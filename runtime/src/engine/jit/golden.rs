@@ -116,7 +116,7 @@ fn equal_region_reads_remain_two() {
 #[test]
 fn objects_name_every_body() {
     let golden = Golden::read("udma");
-    let bytes = compile_object(&[golden.proof.clone()], &golden.environment).expect("it compiles");
+    let bytes = compile_object(std::slice::from_ref(&golden.proof), &golden.environment).expect("it compiles");
     assert_eq!(&bytes[..4], b"\x7fELF");
     for name in [&b"\0udma.start\0"[..], b"\0udma.resume\0"] {
         assert!(bytes.windows(name.len()).any(|window| window == name), "{}", String::from_utf8_lossy(name));

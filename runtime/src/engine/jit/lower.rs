@@ -65,7 +65,7 @@ impl Bound {
 pub fn lower(source: &Source<'_>, body: Body, target: TargetFrontendConfig) -> Result<Code, String> {
     let instructions = &source.proof.function().instructions;
     let graph = Graph::new(instructions).map_err(|findings| format!("control flow: {}", findings[0]))?;
-    let mut code = Code::with_name_signature(UserFuncName::testcase(&*source.proof.function().name), signature(3, 2));
+    let mut code = Code::with_name_signature(UserFuncName::testcase(&*source.proof.function().name), signature(2, 2));
     let mut context = FunctionBuilderContext::new();
     let mut lowering = Lowering::new(FunctionBuilder::new(&mut code, &mut context), source, body, &graph);
     lowering.entry();
@@ -88,7 +88,7 @@ fn signature(parameters: usize, results: usize) -> Signature {
 pub(super) struct Flags {
     /// Stack and body.
     pub(super) memory: MemFlagsData,
-    /// Registers, counters, frame and turn.
+    /// Registers, counters and frame.
     pub(super) state: MemFlagsData,
     /// What does not change during a turn and can be loaded at any time: the frame's pointers, the table of regions.
     pub(super) fixed: MemFlagsData,
@@ -115,14 +115,11 @@ pub(super) struct Lowering<'a, 'b> {
     /// Blocks on metered edges that are still empty, with the instructions that they lead to.
     metered_edges: Vec<(Block, u32)>,
     registers: [Variable; REGISTERS_MAX],
-    /// See [`Frame::operations_left`].
-    pub(super) operations_left: Variable,
     back_edges_left: Variable,
     meters: bool,
     pub(super) flags: Flags,
     pub(super) frame: Value,
     pub(super) activation: Value,
-    pub(super) turn: Value,
     pub(super) memory_base: Value,
     out_of_back_edges: Option<Block>,
     signatures: Vec<((usize, usize), SigRef)>,
@@ -147,10 +144,10 @@ impl<'a, 'b> Lowering<'a, 'b> {
         let entry = builder.create_block();
         builder.append_block_params_for_function_params(entry);
         builder.switch_to_block(entry);
-        let [frame, activation, turn] = [0, 1, 2].map(|index| builder.block_params(entry)[index]);
+        let [frame, activation] = [0, 1].map(|index| builder.block_params(entry)[index]);
         let memory_base = builder.ins().iadd_imm_s(activation, MEMORY as i64 - STACK_START as i64);
         let registers = [(); REGISTERS_MAX].map(|()| builder.declare_var(I64));
-        let (operations_left, back_edges_left) = (builder.declare_var(I64), builder.declare_var(I32));
+        let back_edges_left = builder.declare_var(I32);
         let count = source.proof.function().instructions.len();
         Lowering {
             builder,
@@ -161,13 +158,11 @@ impl<'a, 'b> Lowering<'a, 'b> {
             blocks: vec![None; count],
             metered_edges: Vec::new(),
             registers,
-            operations_left,
             back_edges_left,
             meters: source.proof.analysis().loops.iter().any(|one| one.metered),
             flags,
             frame,
             activation,
-            turn,
             memory_base,
             out_of_back_edges: None,
             signatures: Vec::new(),
@@ -273,8 +268,6 @@ impl<'a, 'b> Lowering<'a, 'b> {
         for register in self.registers {
             self.builder.def_var(register, zero);
         }
-        let left = self.builder.ins().load(I64, self.flags.state, self.frame, offset_of!(Frame<'_>, operations_left) as i32);
-        self.builder.def_var(self.operations_left, left);
         if self.meters {
             let left =
                 self.builder.ins().load(I32, self.flags.state, self.activation, offset_of!(Activation, back_edges_left) as i32);
@@ -443,10 +436,8 @@ impl<'a, 'b> Lowering<'a, 'b> {
         self.builder.ins().return_(&[status, value]);
     }
 
-    /// Writes the counters that are kept in registers to where Rust expects them.
+    /// Writes the counter that is kept in a register to where Rust expects it.
     pub(super) fn write_back(&mut self) {
-        let left = self.builder.use_var(self.operations_left);
-        self.builder.ins().store(self.flags.state, left, self.frame, offset_of!(Frame<'_>, operations_left) as i32);
         if self.meters {
             let left = self.builder.use_var(self.back_edges_left);
             self.builder.ins().store(self.flags.state, left, self.activation, offset_of!(Activation, back_edges_left) as i32);
