@@ -9,6 +9,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketFlags, SocketType,
 };
+use rustix::process::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -48,6 +49,14 @@ impl From<Errno> for ChannelError {
 /// Two connected ends. Both block, and are closed in programs that are executed later.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Lets this process hold as many descriptors as the administrator allows: each session takes some.
+pub fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer, later sessions are refused.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
 /// Sends one value with descriptors, which stay open here. A peer that is gone is [`ChannelError::Closed`], never a signal.

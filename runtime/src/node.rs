@@ -209,6 +209,7 @@ struct Cluster {
 impl Cluster {
     async fn start(options: &Options, address: &Address) -> Result<Cluster, ControlError> {
         let held = Held::take(address)?;
+        channel::raise_descriptor_limit();
         let configuration = Configuration {
             name: options.name.clone(),
             executors: options.executors,

@@ -53,6 +53,7 @@ struct Place {
 }
 
 fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
+    channel::raise_descriptor_limit();
     let orders = Arc::new(io::stdin().as_fd().try_clone_to_owned()?);
     let answers = Answers(orders.clone());
     let mut place: Option<Place> = None;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Builds a bundle from a prebuilt object file and writes it to the scratch directory.
-fn bundle(scratch: &Scratch, name: &str) -> String {
+pub fn bundle(scratch: &Scratch, name: &str) -> String {
     let object = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../testdata/handlers/{name}.o"));
     let built = naamc::build::build(&fs::read(object).unwrap()).unwrap_or_else(|findings| panic!("{findings:?}"));
     let path = scratch.file(&format!("{name}.naam"));

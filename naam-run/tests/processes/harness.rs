@@ -5,6 +5,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
@@ -41,27 +42,43 @@ impl Ran {
     }
 }
 
-/// A scratch directory that clusters are found in.
-pub struct Scratch(TempDir);
+/// A scratch directory that clusters are found in, and the user and program that use it.
+pub struct Scratch {
+    directory: TempDir,
+    program: PathBuf,
+    user: Option<u32>,
+}
 
 impl Scratch {
     pub fn new() -> Scratch {
-        Scratch(tempfile::tempdir().unwrap())
+        Scratch { directory: tempfile::tempdir().unwrap(), program: PathBuf::from(env!("CARGO_BIN_EXE_naam-run")), user: None }
+    }
+
+    /// Makes another user its owner and the one who runs all commands, which only root can do.
+    pub fn give_to(&mut self, user: u32) {
+        // The user may not reach where the program was built.
+        let program = self.file("naam-run");
+        std::fs::copy(&self.program, &program).unwrap();
+        std::os::unix::fs::chown(self.directory.path(), Some(user), Some(user)).unwrap();
+        (self.program, self.user) = (program, Some(user));
     }
 
     /// The parent of all cluster directories.
     pub fn clusters(&self) -> PathBuf {
-        self.0.path().join("naam")
+        self.directory.path().join("naam")
     }
 
     /// A file beside them.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_naam-run"));
-        command.env("XDG_RUNTIME_DIR", self.0.path()).stdin(Stdio::null());
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command.env("XDG_RUNTIME_DIR", self.directory.path()).stdin(Stdio::null());
         command
     }
 

@@ -121,8 +121,15 @@ fn the_session_socket_refuses_what_is_not_a_request() {
         b"null",
         &[0xff; 64],
         &huge,
-        br#"{"version": 0, "window": 1, "more": 1}"#,
-        br#"{"version": 9, "window": 1}"#,
+        br#"{"version": 0, "slots": 1}"#,
+        br#"{"version": 0, "slots": 1, "rings": {"request_bytes": 4096, "reply_bytes": 4096}, "more": 1}"#,
+        br#"{"version": 9, "slots": 1, "rings": {"request_bytes": 4096, "reply_bytes": 4096}}"#,
+        br#"{"version": 0, "slots": 0, "rings": {"request_bytes": 4096, "reply_bytes": 4096}}"#,
+        br#"{"version": 0, "slots": 1025, "rings": {"request_bytes": 4096, "reply_bytes": 4096}}"#,
+        br#"{"version": 0, "slots": 65536, "rings": {"request_bytes": 4096, "reply_bytes": 4096}}"#,
+        br#"{"version": 0, "slots": 1, "rings": {"request_bytes": 4095, "reply_bytes": 4096}}"#,
+        br#"{"version": 0, "slots": 1, "rings": {"request_bytes": 4096, "reply_bytes": 4294967295}}"#,
+        br#"{"version": 0, "slots": 1, "rings": {"request_bytes": 0, "reply_bytes": 4096}}"#,
     ] {
         let socket = session_socket(&cluster);
         rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL).unwrap();
@@ -133,4 +140,75 @@ fn the_session_socket_refuses_what_is_not_a_request() {
     }
     let status = cluster.run(&["status", "--json"]).json();
     assert_eq!(status["sessions"], 0);
+}
+
+#[test]
+fn a_session_ends_when_its_client_says_anything_more() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let good = br#"{"version": 0, "slots": 1, "rings": {"request_bytes": 4096, "reply_bytes": 4096}}"#;
+    let mut answer = vec![0; 65536];
+    let receive = |socket: &OwnedFd, answer: &mut Vec<u8>| {
+        rustix::net::recv(socket, &mut answer[..], rustix::net::RecvFlags::empty()).unwrap().0
+    };
+    let sockets: Vec<OwnedFd> = (0..8).map(|_| session_socket(&cluster)).collect();
+    for socket in &sockets {
+        rustix::net::send(socket, good, SendFlags::NOSIGNAL).unwrap();
+        let length = receive(socket, &mut answer);
+        let answer: Value = serde_json::from_slice(&answer[..length]).unwrap();
+        assert!(answer["Ok"]["number"].is_u64(), "{answer}");
+    }
+    assert_eq!(cluster.run(&["status", "--json"]).json()["sessions"], 8);
+    for socket in &sockets {
+        rustix::net::send(socket, good, SendFlags::NOSIGNAL).unwrap();
+        // Closed: with a reset, because what was sent was never read.
+        let closed = rustix::net::recv(socket, &mut answer[..], rustix::net::RecvFlags::empty());
+        assert!(matches!(closed, Ok((0, _)) | Err(rustix::io::Errno::CONNRESET)), "{closed:?}");
+    }
+    // The connection closes after the session is forgotten.
+    assert_eq!(cluster.run(&["status", "--json"]).json()["sessions"], 0);
+}
+
+/// A process that may send what it wants as a user who owns nothing: only root reaches another user's directory.
+#[test]
+fn other_users_see_and_do_what_they_were_granted() {
+    const OWNER: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root, to be another user than the cluster's");
+        return;
+    }
+    let mut scratch = Scratch::new();
+    scratch.give_to(OWNER);
+    let cluster = scratch.start(&[]);
+    let bundle = crate::deployments::bundle(&scratch, "counter");
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
+    cluster.run(&["deploy", &bundle, "--as", "counter", "--bind", "counters=numbers"]).fine();
+    let ask = |method: &str, path: &str, body: &[u8]| {
+        let (status, text) = exchange(&cluster, &request(method, path, body), false);
+        (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::Null))
+    };
+    let refused: [(&str, &str, &[u8]); 8] = [
+        ("POST", "/v0/stop", b""),
+        ("GET", "/v0/regions", b""),
+        ("PUT", "/v0/regions/mine", br#"{"length_bytes": 4096}"#),
+        ("GET", "/v0/regions/numbers/contents", b""),
+        ("PUT", "/v0/regions/numbers/contents", b"x"),
+        ("POST", "/v0/bundles", b"x"),
+        ("PUT", "/v0/deployments/counter/grants/0", br#"{"grant": "direct"}"#),
+        ("DELETE", "/v0/deployments/counter", b""),
+    ];
+    let check = |granted: bool| {
+        for (method, path, body) in refused {
+            assert_eq!(ask(method, path, body).0, 403, "{method} {path}");
+        }
+        assert_eq!(ask("GET", "/v0/deployments/counter", b"").0, if granted { 200 } else { 403 });
+        let (_, status) = ask("GET", "/v0/status", b"");
+        assert_eq!(status["regions"].as_array().unwrap().len(), 0);
+        assert_eq!(status["deployments"].as_array().unwrap().len(), usize::from(granted));
+    };
+    check(false);
+    cluster.run(&["grant", "0", "counter", "invoke"]).fine();
+    check(true);
+    cluster.run(&["grant", "0", "counter", "none"]).fine();
+    check(false);
 }
