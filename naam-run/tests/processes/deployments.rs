@@ -148,7 +148,8 @@ fn a_client_is_told_when_the_place_dies_under_it() {
     let cluster = scratch.start(&[]);
     let file = bundle(&scratch, "counter");
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
-    cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers"]).fine();
+    let fuel = ["--back-edges", "4294967295", "--udma-operations", "4294967295"];
+    cluster.run(&[&["deploy", &file, "--as", "counter", "--bind", "counters=numbers"], &fuel[..]].concat()).fine();
     // Counter 0 is the lock of transfers: taken for ever, it keeps a message under way.
     invoke(&cluster, "counter/count", &json!({ "index": 0, "value": 1 }));
     let waiting = scratch
