@@ -3,7 +3,6 @@
 
 #[path = "jit/differential.rs"]
 mod differential;
-#[allow(dead_code, reason = "its other half needs no engine of its own")]
 #[path = "../../naamc/tests/conformance/driver.rs"]
 mod driver;
 #[path = "jit/generator.rs"]
@@ -31,6 +30,14 @@ fn every_instruction_does_what_the_rfc_says() {
     println!("jit: {} kinds of instructions, {} cases in {} programs", count.kinds, count.cases, count.programs);
     assert_eq!(count.kinds, driver::KINDS);
     assert!(count.cases > 50_000, "the table shrank");
+}
+
+/// Proves that whole programs, given as the public conformance runner gives them, compute what they should when compiled.
+#[test]
+fn programs_of_the_conformance_runner_give_their_results() {
+    let count = driver::run_programs(&jit);
+    println!("jit: {count} programs");
+    assert!(count > 60);
 }
 
 /// Random programs, and how many of them the verifier must accept for the test to mean something.
