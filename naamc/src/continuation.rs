@@ -108,8 +108,8 @@ pub enum Check {
     PointerKinds,
     /// Where in the object.
     PointerOffsets,
-    /// Offset and length of the pending call's memory together.
-    PendingCall,
+    /// Values together: sums, and offset and length of the pending call's memory.
+    Together,
 }
 
 impl Check {
@@ -125,7 +125,7 @@ impl Check {
         Check::Strides,
         Check::PointerKinds,
         Check::PointerOffsets,
-        Check::PendingCall,
+        Check::Together,
     ];
 }
 
@@ -173,7 +173,10 @@ pub fn decode_with(
     if checks(Check::Cells) && !contract.cells.iter().all(|cell| admits(&cell.value, load(cell, activation), omitted)) {
         return Err(BadContinuation::Cell);
     }
-    if checks(Check::PendingCall) && !pending_call_is_inside(proof, contract, activation) {
+    if checks(Check::Together) && !contract.bounds.iter().all(|bound| bound.admits(&activation.registers)) {
+        return Err(BadContinuation::Register);
+    }
+    if checks(Check::Together) && !pending_call_is_inside(proof, contract, activation) {
         return Err(BadContinuation::PendingCall);
     }
     activation.point = point;

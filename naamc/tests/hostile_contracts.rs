@@ -15,7 +15,7 @@ use naamc::interpreter::{Failure, Interpreter, Issued, Observer, Outcome, Udma};
 use naamc::isa::{Instruction, Register, Size};
 use naamc::manifest::Manifest;
 use naamc::memory::RegionMemory;
-use naamc::verifier::contract::{ByteRange, Cell, Contract, Contracts};
+use naamc::verifier::contract::{Bound, ByteRange, Cell, Contract, Contracts};
 use naamc::verifier::value::{Pointer, Scalar, Value};
 use naamc::verifier::{Analysis, Proof, Touched};
 use std::collections::BTreeMap;
@@ -112,8 +112,8 @@ impl Watch<'_> {
     fn watch_loops(&mut self, at: u32) {
         let Some(found) = self.proof.analysis().loops.iter().find(|found| found.head == at) else { return };
         let back = self.previous.is_some_and(|previous| self.graph.is_retreating(previous, at));
-        let trips = self.trips.entry(at).or_default();
-        *trips = if back { *trips + 1 } else { 0 };
+        // A run that begins inside the loop enters it at its first arrival.
+        let trips = self.trips.entry(at).and_modify(|trips| *trips = if back { *trips + 1 } else { 0 }).or_default();
         if let Some(max) = found.trips_max {
             assert!(*trips <= max, "loop at {at}: {trips} trips, {max} proved\n{}", programs::text(self.proof.function()));
         }
@@ -156,6 +156,9 @@ fn violation(contract: &Contract, activation: &Activation) -> Option<String> {
         if !value.admits(word) {
             return Some(format!("{register} = {word:#x} is not in {value:?}"));
         }
+    }
+    if let Some(bound) = contract.bounds.iter().find(|bound| !bound.admits(&activation.registers)) {
+        return Some(format!("{bound:?} is broken"));
     }
     for cell in &contract.cells {
         let mut word = [0; 8];
@@ -325,7 +328,11 @@ fn distort(contracts: &mut Contracts, random: &mut Rng) {
         return;
     }
     let contract = &mut list[place];
-    match random.u8(0..10) {
+    match random.u8(0..11) {
+        7 => {
+            let (left, right) = (Register(random.u8(6..9)), Register(random.u8(7..10)));
+            contract.bounds.push(Bound { left, right, max: random.u64(0..200) });
+        }
         0 => contract.instruction = contract.instruction.wrapping_add(random.u32(0..4)).wrapping_sub(1),
         1 if !contract.registers.is_empty() => drop(contract.registers.remove(random.usize(0..contract.registers.len()))),
         2 => {

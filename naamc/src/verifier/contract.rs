@@ -22,6 +22,31 @@ pub struct Contract {
     /// Words of live stack or body of which more is known than "any bytes", ascending, disjoint.
     #[n(3)]
     pub cells: Vec<Cell>,
+    /// What is known of registers together, ascending by registers.
+    #[n(4)]
+    pub bounds: Vec<Bound>,
+}
+
+/// Two numbers whose sum is at most a constant, without wrapping: a place in a buffer and the length of what goes there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Bound {
+    /// A register that the contract lists as a number.
+    #[n(0)]
+    pub left: Register,
+    /// Another, with a higher index.
+    #[n(1)]
+    pub right: Register,
+    /// The largest sum.
+    #[n(2)]
+    pub max: u64,
+}
+
+impl Bound {
+    /// Whether these registers, by [`Register::index`], keep the bound.
+    pub fn admits(&self, registers: &[u64]) -> bool {
+        let word = |register: Register| registers.get(register.index()).copied();
+        word(self.left).zip(word(self.right)).and_then(|(left, right)| left.checked_add(right)).is_some_and(|sum| sum <= self.max)
+    }
 }
 
 impl Contract {

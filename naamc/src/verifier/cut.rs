@@ -1,12 +1,15 @@
 //! Between states and contracts: what a contract says of a state, what a state promises, and whether it keeps a contract.
 
 use super::arithmetic::truncate;
-use super::contract::{ByteRange, Cell, Contract};
+use super::contract::{Bound, ByteRange, Cell, Contract};
 use super::memory::{Memory, StackBytes};
 use super::state::{Address, Definition, Linear, State, Symbols, Word};
 use super::value::{Pointer, Scalar, Value};
 use crate::abi::STACK_BYTES;
 use crate::isa::{Register, Size};
+
+/// Bounds of one contract.
+const BOUNDS_MAX: usize = 16;
 
 /// All that may be assumed after a cut point.
 pub(super) fn state_of(contract: &Contract, symbols: &mut Symbols) -> State {
@@ -16,6 +19,11 @@ pub(super) fn state_of(contract: &Contract, symbols: &mut Symbols) -> State {
     }
     for cell in &contract.cells {
         state.memory.put(cell.offset, cell.size, word_of(&cell.value, symbols));
+    }
+    for bound in &contract.bounds {
+        if let (Word::Number(left), Word::Number(right)) = (state.get(bound.left), state.get(bound.right)) {
+            state.assume_sum(symbols, left, right, bound.max);
+        }
     }
     state
 }
@@ -37,10 +45,11 @@ fn word_of(value: &Value, symbols: &mut Symbols) -> Word {
 /// The strongest contract that a state keeps, with the registers whose bits are set.
 pub(super) fn project(state: &State, symbols: &Symbols, instruction: u32, live_registers: u64) -> Contract {
     let listed = |index: &u8| live_registers >> index & 1 == 1 && Register(*index) != Register::R10;
-    let registers = (0..state.registers.len() as u8)
+    let registers: Vec<(Register, Value)> = (0..state.registers.len() as u8)
         .filter(listed)
         .filter_map(|index| Some((Register(index), value_of(state, symbols, state.get(Register(index)))?)))
         .collect();
+    let bounds = bounds(state, symbols, &registers);
     let bytes = state.memory.presentable();
     let says_something = |cell: &Cell| cell.value != Value::Scalar(truncate(Scalar::ANY, cell.size.bytes()));
     let cells = state
@@ -51,7 +60,88 @@ pub(super) fn project(state: &State, symbols: &Symbols, instruction: u32, live_r
         .filter_map(|cell| Some(Cell { offset: cell.offset, size: cell.size, value: value_of(state, symbols, cell.word)? }))
         .filter(says_something)
         .collect();
-    Contract { instruction, registers, live_stack: bytes.ranges(), cells }
+    Contract { instruction, registers, live_stack: bytes.ranges(), cells, bounds }
+}
+
+/// Sums of two registers of which more is known than of each alone.
+fn bounds(state: &State, symbols: &Symbols, registers: &[(Register, Value)]) -> Vec<Bound> {
+    let mut bounds = Vec::new();
+    if !state.relates(symbols) {
+        return bounds;
+    }
+    let variable = |(register, _): &(Register, Value)| match state.get(*register) {
+        Word::Number(word) if word.symbol.is_some() => Some((*register, word)),
+        _ => None,
+    };
+    let numbers: Vec<(Register, Linear)> = registers.iter().filter_map(variable).collect();
+    for (index, (left, left_word)) in numbers.iter().enumerate() {
+        for (right, right_word) in &numbers[index + 1..] {
+            let alone = alone_max(state, symbols, *left_word, *right_word);
+            let together = sum_max(state, symbols, *left_word, *right_word);
+            if let Some(max) = together.filter(|max| alone.is_some_and(|alone| *max < alone))
+                && bounds.len() < BOUNDS_MAX
+            {
+                bounds.push(Bound { left: *left, right: *right, max });
+            }
+        }
+    }
+    bounds
+}
+
+/// The largest sum of two words as far as it follows from each alone; none if it may wrap.
+fn alone_max(state: &State, symbols: &Symbols, left: Linear, right: Linear) -> Option<u64> {
+    state.deep_facts(symbols, left).unsigned_max.checked_add(state.deep_facts(symbols, right).unsigned_max)
+}
+
+/// The largest sum of two words that are not negative.
+fn sum_max(state: &State, symbols: &Symbols, left: Linear, right: Linear) -> Option<u64> {
+    let positive = |word: Linear| state.facts(symbols, word).signed_min >= 0;
+    if !positive(left) || !positive(right) {
+        return None;
+    }
+    let either = [state.sum_max(symbols, left, right), state.sum_max(symbols, right, left)];
+    either.into_iter().flatten().filter_map(|max| u64::try_from(max).ok()).min()
+}
+
+/// The contract of what keeps either: that of the union of states.
+pub(super) fn join(one: &Contract, other: &Contract) -> Contract {
+    if one == other {
+        return one.clone();
+    }
+    let mut symbols = Symbols::default();
+    let (left, right) = (state_of(one, &mut symbols), state_of(other, &mut symbols));
+    let joined = left.join(&right, &mut symbols);
+    let mut contract = project(&joined, &symbols, one.instruction, u64::MAX);
+    // Words of the two have different symbols, so what relates them is joined here.
+    let mut bounds: Vec<Bound> = Vec::new();
+    for (bound, other) in one.bounds.iter().map(|bound| (bound, other)).chain(other.bounds.iter().map(|bound| (bound, one))) {
+        let known = bounds.iter().any(|known| (known.left, known.right) == (bound.left, bound.right));
+        if let Some(max) = implied(other, bound).filter(|_| !known && lists(&contract, bound)) {
+            bounds.push(Bound { max: max.max(bound.max), ..*bound });
+        }
+    }
+    contract.bounds = bounds;
+    contract.bounds.sort_by_key(|bound| (bound.left, bound.right));
+    contract
+}
+
+/// Whether a contract lists both registers of a bound as numbers.
+fn lists(contract: &Contract, bound: &Bound) -> bool {
+    number(contract, bound.left).is_some() && number(contract, bound.right).is_some()
+}
+
+fn number(contract: &Contract, register: Register) -> Option<&Scalar> {
+    match contract.registers.iter().find(|(other, _)| *other == register) {
+        Some((_, Value::Scalar(scalar))) => Some(scalar),
+        _ => None,
+    }
+}
+
+/// The largest sum of a bound's registers that a contract allows, if it says anything of it.
+fn implied(contract: &Contract, bound: &Bound) -> Option<u64> {
+    let known = contract.bounds.iter().find(|other| (other.left, other.right) == (bound.left, bound.right)).map(|other| other.max);
+    let alone = number(contract, bound.left)?.unsigned_max.checked_add(number(contract, bound.right)?.unsigned_max);
+    known.into_iter().chain(alone).min()
 }
 
 fn value_of(state: &State, symbols: &Symbols, word: Word) -> Option<Value> {
@@ -76,6 +166,11 @@ pub(super) fn violation(state: &State, symbols: &mut Symbols, contract: &Contrac
         let word = state.get(*register);
         if word != Word::Reported && !keeps(state, symbols, word, value) {
             return Some(format!("`{register}` can be more than the contract says"));
+        }
+    }
+    for bound in &contract.bounds {
+        if !keeps_bound(state, symbols, bound) {
+            return Some(format!("the sum of `{}` and `{}` can be more than {}", bound.left, bound.right, bound.max));
         }
     }
     for range in &contract.live_stack {
@@ -113,6 +208,17 @@ fn keeps(state: &State, symbols: &Symbols, word: Word, value: &Value) -> bool {
     }
 }
 
+fn keeps_bound(state: &State, symbols: &Symbols, bound: &Bound) -> bool {
+    match (state.get(bound.left), state.get(bound.right)) {
+        (Word::Number(left), Word::Number(right)) => {
+            let known = alone_max(state, symbols, left, right).into_iter().chain(sum_max(state, symbols, left, right)).min();
+            known.is_some_and(|max| max <= bound.max)
+        }
+        (Word::Reported, _) | (_, Word::Reported) => true,
+        _ => false,
+    }
+}
+
 fn keeps_cell(state: &State, symbols: &mut Symbols, cell: &Cell) -> bool {
     let range = ByteRange::of(cell.offset, cell.size);
     match (state.memory.overlapping(range), &cell.value) {
@@ -140,6 +246,14 @@ pub(super) fn malformed(contract: &Contract, body_bytes: u32, regions: usize) ->
         if !makes_sense(value, regions) {
             return Some(format!("the value of `{register}` is impossible"));
         }
+    }
+    let mut last_bound = None;
+    for bound in &contract.bounds {
+        let place = (bound.left, bound.right);
+        if bound.left >= bound.right || !lists(contract, bound) || last_bound.is_some_and(|last| last >= place) {
+            return Some(format!("a bound of registers {} and {} does not belong there", bound.left.0, bound.right.0));
+        }
+        last_bound = Some(place);
     }
     let mut free = 0;
     for range in &contract.live_stack {

@@ -6,11 +6,11 @@
 
 use super::checker::Checker;
 use super::contract::{Contract, Contracts};
-use super::cut::{project, state_of};
+use super::cut::{join, project, state_of};
 use super::flow::RegisterLiveness;
 use super::loops::bodies;
 use super::pass::{Code, Cut, Cuts};
-use super::state::{State, Symbols};
+use super::state::State;
 use super::value::{Pointer, Scalar, Value};
 use crate::abi::STACK_BYTES;
 use crate::cfg::Graph;
@@ -164,17 +164,6 @@ impl Cuts for Inference<'_> {
     }
 }
 
-/// The contract of what keeps either: that of the union of states.
-fn join(one: &Contract, other: &Contract) -> Contract {
-    if one == other {
-        return one.clone();
-    }
-    let mut symbols = Symbols::default();
-    let (left, right) = (state_of(one, &mut symbols), state_of(other, &mut symbols));
-    let joined = left.join(&right, &mut symbols);
-    project(&joined, &symbols, one.instruction, u64::MAX)
-}
-
 fn widened(old: &Contract, new: Contract, thresholds: &[u64]) -> Contract {
     each_change(old, new, |old, new| match (old, new) {
         (Value::Scalar(old), Value::Scalar(new)) => Value::Scalar(old.widen(new, thresholds)),
@@ -209,8 +198,9 @@ fn given_up(old: &Contract, new: Contract) -> Contract {
     })
 }
 
-/// Applies `change` to every value that is not what it was.
+/// Applies `change` to every value that is not what it was. Bounds of sums that moved are given up.
 fn each_change(old: &Contract, mut new: Contract, change: impl Fn(Value, Value) -> Value) -> Contract {
+    new.bounds.retain(|bound| old.bounds.contains(bound));
     for (register, value) in &mut new.registers {
         let before = old.registers.iter().find(|(other, _)| other == register);
         if let Some((_, before)) = before.filter(|(_, before)| before != value) {

@@ -173,6 +173,19 @@ impl State {
         }
     }
 
+    /// Adds that the sum of two words is at most this, without wrapping.
+    pub(super) fn assume_sum(&mut self, symbols: &mut Symbols, left: Linear, right: Linear, max: u64) {
+        if let Some(symbol) = symbols.fresh(Definition::Add(Width::W64, left, right), Scalar::unsigned(0, max)).symbol {
+            // A new symbol is larger than all others.
+            self.facts.push((symbol, Scalar::unsigned(0, max)));
+        }
+    }
+
+    /// Whether something is known of words together.
+    pub(super) fn relates(&self, symbols: &Symbols) -> bool {
+        !self.orders.is_empty() || self.facts.iter().any(|(symbol, _)| matches!(symbols.definition(*symbol), Definition::Add(..)))
+    }
+
     /// Adds that one word is at most another, unsigned.
     pub(super) fn assume_order(&mut self, small: Linear, large: Linear) {
         if small.symbol.is_some() && large.symbol.is_some() && !self.orders.contains(&(small, large)) {
