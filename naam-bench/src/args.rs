@@ -1,5 +1,6 @@
 //! The command line: every flag once, with its help; and what of it cannot be asked for.
 
+use crate::mica::{HEAP_BYTES_MAX, heap_bytes};
 use crate::workload::distribution::Distribution;
 use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN};
 use crate::workload::mix::{Mix, Workload};
@@ -130,9 +131,21 @@ impl Ycsb {
         if self.compare.is_some() && self.engine == Engine::Native {
             return Err("--engine native is what --compare native compares with: choose jit or interpreter".to_owned());
         }
-        self.workload.mix().ok_or_else(|| {
+        let mix = self.workload.mix().ok_or_else(|| {
             "workload E scans ranges, which a hash table cannot serve: it waits for Cell, an ordered structure that is not there yet".to_owned()
-        })
+        })?;
+        let heap_bytes = heap_bytes(self.records, usize::from(self.key_bytes), usize::from(self.value_bytes), 0);
+        if heap_bytes > HEAP_BYTES_MAX {
+            return Err(format!(
+                "{} records of {} and {} bytes take {} GiB; a table has at most {} GiB",
+                self.records,
+                self.key_bytes,
+                self.value_bytes,
+                heap_bytes >> 30,
+                HEAP_BYTES_MAX >> 30
+            ));
+        }
+        Ok(mix)
     }
 
     /// The distribution in use.

@@ -3,21 +3,22 @@
 use crate::load::{Answer, Connection, Fault, Handler};
 use runtime::client::{Completion, Error, Session};
 use runtime::message::{RuntimeError, Target};
-use runtime::transport::Link;
+use runtime::transport::shared_memory::RingLink;
+use std::ops::DerefMut;
 use std::time::Duration;
 
 /// How long a client waits before it looks whether the run has ended.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// A session, and what it calls its handlers.
-pub struct SessionConnection<L> {
-    session: Session<L>,
+pub struct SessionConnection<S> {
+    session: S,
     targets: [Target; Handler::NAMES.len()],
 }
 
-impl<L: Link> SessionConnection<L> {
+impl<S: DerefMut<Target = Session<RingLink>>> SessionConnection<S> {
     /// Requests through `session`; `targets` are those of [`Handler::NAMES`].
-    pub fn new(session: Session<L>, targets: [Target; Handler::NAMES.len()]) -> SessionConnection<L> {
+    pub fn new(session: S, targets: [Target; Handler::NAMES.len()]) -> SessionConnection<S> {
         SessionConnection { session, targets }
     }
 
@@ -27,7 +28,7 @@ impl<L: Link> SessionConnection<L> {
     }
 }
 
-impl<L: Link> Connection for SessionConnection<L> {
+impl<S: DerefMut<Target = Session<RingLink>> + Send> Connection for SessionConnection<S> {
     #[inline]
     fn submit(&mut self, handler: Handler, flow_hash: u64, tag: u32, body: &[u8]) -> Result<bool, String> {
         match self.session.submit(self.targets[handler as usize], Some(flow_hash), body, tag.into()) {

@@ -26,10 +26,10 @@ pub const FULL: i32 = 3;
 /// A length or an offset that no record has.
 pub const INVALID: i32 = 4;
 
-/// The region of buckets, and its index among the bundle's regions.
-pub const TABLE: (&str, u16) = ("table", 0);
+/// The region of buckets, and its index among the bundle's regions, which are in the order of their names.
+pub const TABLE: (&str, u16) = ("table", 1);
 /// The region of records, and its index among the bundle's regions.
-pub const HEAP: (&str, u16) = ("heap", 1);
+pub const HEAP: (&str, u16) = ("heap", 0);
 
 /// Bytes before the first bucket.
 pub const TABLE_HEADER_BYTES: u64 = 4096;
@@ -47,6 +47,8 @@ pub const GROUPS: u64 = TABLE_HEADER_BYTES / 8;
 pub const HEAP_HEADER_BYTES: u64 = 4096;
 /// A block is so many units of 16 bytes (a power of two).
 pub const UNIT_SHIFT: u32 = 4;
+/// Bytes of a heap in which blocks can be named.
+pub const HEAP_BYTES_MAX: u64 = 1 << (32 + UNIT_SHIFT);
 /// Size classes of blocks.
 pub const CLASSES: u32 = 21;
 /// 8-byte words of the largest record.

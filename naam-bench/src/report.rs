@@ -27,11 +27,13 @@ pub struct Report {
     pub parameters: Parameters,
     /// Where it ran.
     pub machine: Machine,
-    /// The load before the run, unless a comparison or a running cluster needed none.
+    /// The load before the run.
     pub load: Load,
     /// The run of the engine that was asked for.
     #[serde(flatten)]
     pub run: Run,
+    /// Records that were read and checked once more after the run: all that there were.
+    pub records_checked_at_end: u64,
     /// The comparison, if one was asked for.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
@@ -246,7 +248,7 @@ fn cpu_model(information: &str) -> Option<String> {
 }
 
 /// A figure with so many decimals: a report does not pretend to more than it knows.
-fn rounded(value: f64, decimals: i32) -> f64 {
+pub fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     (value * scale).round() / scale
 }
@@ -293,6 +295,7 @@ pub mod tests {
             machine: Machine { cores: 2, cpu_model: "Example CPU".to_owned(), kernel: "6.18.0".to_owned() },
             load: Load { records: 1_000_000, seconds: 0.41, throughput_ops_per_second: 2_439_024.4 },
             run: Run::new(Engine::Jit, &measured, vec![97.12], name),
+            records_checked_at_end: 1_000_000,
             comparison: compared.then(|| {
                 measured.elapsed = Duration::from_millis(4100);
                 let ratios = Ratios { turns: vec![0.81, 0.80, 0.84, 0.82, 0.83] };

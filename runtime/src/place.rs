@@ -60,7 +60,8 @@ fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
     loop {
         let (Numbered { number, content }, descriptors): (Numbered<Order>, Vec<OwnedFd>) = channel::receive(&orders)?;
         let answered = match (content, &mut place) {
-            (Order::Stop, _) => return Ok(()),
+            // At once and with all threads: an executor that is only told to go would race with the end of the process.
+            (Order::Stop, _) => std::process::exit(0),
             (Order::Start(start), None) => start_place(&start, descriptors, programs, &answers).map(|started| {
                 place = Some(started);
                 Answer::Done

@@ -34,7 +34,7 @@ fn deployment(records: u64) -> Deployment {
         Deployed::new(name, shape, Arc::new(native))
     });
     let region = |bytes| Region::anonymous(bytes).unwrap();
-    let regions = vec![region(mica::table_bytes(records)), region(mica::heap_bytes(records, 8, 64, 256))];
+    let regions = vec![region(mica::heap_bytes(records, 8, 64, 256)), region(mica::table_bytes(records))];
     let identity = Identity { name: "mica".to_owned(), index: 0, generation: 1 };
     Deployment::new(identity, handlers.into(), regions, Limits::default())
 }
@@ -56,7 +56,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
         });
         let session = Session::new(1, 128, vec![(1, client)], None, Waiting { spin_us: 50 });
         let targets = std::array::from_fn(|handler| Target { deployment: 0, generation: 1, handler: handler as u16 });
-        let mut connection = SessionConnection::new(session, targets);
+        let mut connection = SessionConnection::new(Box::new(session), targets);
         let loaded = Client::new(&mut connection, shared, clock, 128).run(Source::Load(records)).unwrap();
         assert_eq!(loaded.results, [(mica::OK, records)].into());
         let mut stream = Stream::draw(&workload.mix().unwrap(), distribution, records, 1, 0, 9);

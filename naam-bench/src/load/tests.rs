@@ -47,7 +47,7 @@ impl Server {
     fn new(records: u64) -> Server {
         let region = |bytes| Region::anonymous(bytes).unwrap();
         Server {
-            regions: [region(mica::table_bytes(records)), region(mica::heap_bytes(records, 8, 64, 64))],
+            regions: [region(mica::heap_bytes(records, 8, 64, 64)), region(mica::table_bytes(records))],
             activation: Activation::new_boxed(),
             waiting: Vec::new(),
             room: 48,

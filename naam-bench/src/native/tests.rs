@@ -5,27 +5,54 @@ use super::machine::Step;
 use crate::mica;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
-use runtime::engine::{Program, Turn, Unshared};
+use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
 use runtime::memory::Region;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 thread_local! {
     /// Each thread's activation: a new one for each message would take longer than the message.
     static ACTIVATION: RefCell<Box<Activation>> = RefCell::new(Activation::new_boxed());
 }
 
-/// A table and a heap in memory of their own.
+/// A heap and a table in memory of their own.
 struct Store {
     regions: [Region; 2],
     /// UDMA operations of a turn: 1 suspends before every second one.
     operations: u32,
+    /// What serves, in the order of [`Native::ALL`].
+    programs: Vec<Arc<dyn Program>>,
+}
+
+/// The handlers themselves, interpreted.
+fn interpreted(regions: &[Region]) -> Vec<Arc<dyn Program>> {
+    let bundle = naamc::build::build(crate::cluster::MICA_ELF).unwrap();
+    let environment = &bundle.bundle().meaning.environment;
+    let names: Vec<&str> = environment.regions.iter().map(|region| region.name.as_str()).collect();
+    for (name, index) in [mica::TABLE, mica::HEAP] {
+        assert_eq!(names[usize::from(index)], name, "the order of the bundle's regions");
+    }
+    let program = |(name, _)| {
+        let proof = &bundle.proofs()[bundle.handler(name).unwrap()];
+        InterpreterEngine.compile(proof, environment, regions).unwrap()
+    };
+    Native::ALL.into_iter().map(program).collect()
 }
 
 impl Store {
     fn new(table_bytes: u64, heap_bytes: u64, operations: u32) -> Store {
         let region = |length| Region::anonymous(length).unwrap();
-        Store { regions: [region(table_bytes), region(heap_bytes)], operations }
+        let programs = Native::ALL.into_iter().map(|(_, native)| Arc::new(native) as Arc<dyn Program>).collect();
+        Store { regions: [region(heap_bytes), region(table_bytes)], operations, programs }
+    }
+
+    fn contents(&self) -> [Vec<u8>; 2] {
+        self.regions.each_ref().map(|region| {
+            let mut bytes = vec![0; region.length_bytes() as usize];
+            assert_eq!(region.read(0, &mut bytes), 0);
+            bytes
+        })
     }
 
     /// Runs a message to its end: result, reply, UDMA operations.
@@ -37,13 +64,15 @@ impl Store {
         activation.point = POINT_START;
         activation.udma_operations = 0;
         activation.udma_operations_left = u32::MAX;
+        activation.back_edges_left = u32::MAX;
+        let program = &self.programs[native as usize];
         activation.body_mut()[..message.len()].copy_from_slice(message);
         activation.body_mut()[message.len()..][..8].fill(0);
         let mut claim = Unshared;
         loop {
             let mut turn = Turn::new(&self.regions, executor, &mut claim);
             turn.operations_left = self.operations;
-            match native.run(activation, &mut turn) {
+            match program.run(activation, &mut turn) {
                 Outcome::Finished(result) => {
                     let reply = activation.body()[..activation.reply_bytes as usize].to_vec();
                     return (result as i32, reply, activation.udma_operations);
@@ -94,7 +123,7 @@ impl Store {
 
     fn heap_used(&self) -> u64 {
         let mut used = [0; 8];
-        assert_eq!(self.regions[1].read(0, &mut used), 0);
+        assert_eq!(self.regions[usize::from(mica::HEAP.1)].read(0, &mut used), 0);
         u64::from_le_bytes(used)
     }
 }
@@ -157,7 +186,7 @@ fn natives_agree_with_a_hash_map() {
             assert_eq!(store.get(key), model.get(key).cloned());
         }
         let mut extra_buckets = [0; 8];
-        assert_eq!(store.regions[0].read(0, &mut extra_buckets), 0);
+        assert_eq!(store.regions[usize::from(mica::TABLE.1)].read(0, &mut extra_buckets), 0);
         assert_eq!(u64::from_le_bytes(extra_buckets), 2, "both extra buckets are in use");
         assert!(model.len() > 80, "{} records, {full} times full", model.len());
         assert!(store.heap_used() * 16 < 1 << 20, "blocks are used again");
@@ -227,4 +256,44 @@ fn steps_are_their_numbers() {
         assert_eq!(step as usize, number);
     }
     assert_eq!(Native::operations().len(), Step::ALL.len());
+}
+
+/// The same messages to the handlers, interpreted, and to the natives: the same results, replies and UDMA operations, and the same bytes in both
+/// regions after each thousand; with suspensions at every operation as well.
+#[test]
+fn natives_do_what_the_handlers_do() {
+    for operations in [64, 1] {
+        let store = || Store::new(mica::TABLE_HEADER_BYTES + 16 * mica::BUCKET_BYTES, 96 << 10, operations);
+        let (native, mut handlers) = (store(), store());
+        handlers.programs = interpreted(&handlers.regions);
+        let mut random = fastrand::Rng::with_seed(17);
+        let keys: Vec<Vec<u8>> = (0..120).map(|index| random_bytes(&mut random, 7 + index % 59)).collect();
+        let mut seen = [0; 5];
+        for round in 0..8 {
+            for _ in 0..500 {
+                let (_, which) = Native::ALL[random.usize(0..4)];
+                let key = &keys[random.usize(0..keys.len())];
+                let value_bytes = random.usize(0..1030);
+                let value = random_bytes(&mut random, value_bytes);
+                let message = match which {
+                    Native::ReadModifyWrite => {
+                        let mut message = vec![0; mica::ADD_HEADER_BYTES];
+                        mica::write_add_header(&mut message, key.len(), random.u16(0..20) * 4, 5);
+                        [&message, key.as_slice(), &[0; 8]].concat()
+                    }
+                    _ => {
+                        let mut message = vec![0; mica::value_offset(key.len())];
+                        mica::write_item_header(&mut message, key.len(), value.len());
+                        message[8..8 + key.len()].copy_from_slice(key);
+                        if which == Native::Get { message } else { [message, value].concat() }
+                    }
+                };
+                let (one, other) = (native.run(which, &message, 1), handlers.run(which, &message, 1));
+                assert_eq!(one, other, "{which:?} in round {round}");
+                seen[one.0 as usize] += 1;
+            }
+            assert!(native.contents() == handlers.contents(), "regions differ after round {round}");
+        }
+        assert!(seen.iter().all(|count| *count > 20), "every result occurs: {seen:?}");
+    }
 }

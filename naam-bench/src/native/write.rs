@@ -4,13 +4,10 @@ use super::Native;
 use super::find::{CLASS_SHIFT, LINK_SHIFT, OWNER_SHIFT, Part, TAG_SHIFT, WORDS_SHIFT, block_offset, item_words};
 use super::machine::{After, BODY, ITEM, Machine, Step};
 use crate::mica::{
-    ABSENT, ADD_HEADER_BYTES, BUCKET_BYTES, CLASSES, FULL, GROUP_EXTRAS_SHIFT, GROUPS, HEAP, HEAP_HEADER_BYTES, INVALID,
-    ITEM_HEADER_BYTES, ITEM_WORDS_MAX, OK, PRESENT, TABLE, UNIT_SHIFT, class_of, class_units,
+    ABSENT, ADD_HEADER_BYTES, BUCKET_BYTES, CLASSES, FULL, GROUP_EXTRAS_SHIFT, GROUPS, HEAP, HEAP_BYTES_MAX, HEAP_HEADER_BYTES,
+    INVALID, ITEM_HEADER_BYTES, ITEM_WORDS_MAX, OK, PRESENT, TABLE, UNIT_SHIFT, class_of, class_units,
 };
 use naamc::interpreter::Outcome;
-
-/// Bytes of the heap that blocks can be named in.
-const HEAP_BYTES_MAX: u64 = 1 << (32 + UNIT_SHIFT);
 
 fn free_list(class: u32) -> u64 {
     64 + u64::from(class) * 64

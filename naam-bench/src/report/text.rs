@@ -1,7 +1,6 @@
 //! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
 
 use super::{Report, Run};
-use crate::workload::distribution::Distribution;
 use std::fmt::Write;
 
 /// Columns of a row's label.
@@ -54,19 +53,14 @@ pub fn render(report: &Report) -> String {
 
 fn head(report: &Report) -> String {
     let parameters = &report.parameters;
-    let distribution = match parameters.distribution {
-        Distribution::ScrambledZipfian => "scrambled Zipfian",
-        Distribution::Zipfian => "true Zipfian",
-        Distribution::Uniform => "uniform",
-        Distribution::Latest => "latest",
-    };
     let places: Vec<String> =
         parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
     format!(
-        "YCSB-{:?} mix: {}; {distribution}; {} of {}-byte keys, {}-byte values; seed {}\n\
+        "YCSB-{:?} mix: {}; {}; {} of {}-byte keys, {}-byte values; seed {}\n\
          {}; {}, window {}; {}; {} of {}\n",
         parameters.workload,
         parameters.mix.in_words(),
+        parameters.distribution.in_words(),
         counted(parameters.records, "record"),
         parameters.key_bytes,
         parameters.value_bytes,
@@ -93,9 +87,14 @@ fn foot(report: &Report, runs: &[&Run]) -> String {
         );
     }
     let seconds: Vec<String> = runs.iter().map(|run| format!("{:.1} s of {}", run.seconds, run.engine.name())).collect();
-    let load = &report.load;
-    let _ =
-        writeln!(out, "measured {}; loaded {} in {:.1} s", seconds.join(" and "), counted(load.records, "record"), load.seconds);
+    let _ = writeln!(
+        out,
+        "loaded {} in {:.1} s, measured {}",
+        counted(report.load.records, "record"),
+        report.load.seconds,
+        seconds.join(" and ")
+    );
+    let _ = writeln!(out, "read {} again at the end", counted(report.records_checked_at_end, "record"));
     for example in runs.iter().flat_map(|run| &run.wrong_examples) {
         let _ = writeln!(out, "wrong value: {example}");
     }

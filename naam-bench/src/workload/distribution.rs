@@ -30,11 +30,11 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// Its name on the command line and in reports.
-    pub fn name(self) -> &'static str {
+    /// Its name in prose. The two Zipfians are told apart, always.
+    pub fn in_words(self) -> &'static str {
         match self {
-            Distribution::ScrambledZipfian => "scrambled-zipfian",
-            Distribution::Zipfian => "zipfian",
+            Distribution::ScrambledZipfian => "scrambled Zipfian",
+            Distribution::Zipfian => "true Zipfian",
             Distribution::Uniform => "uniform",
             Distribution::Latest => "latest",
         }
@@ -205,7 +205,7 @@ mod tests {
         for distribution in Distribution::value_variants() {
             let generator = Generator::new(*distribution, 1);
             let mut random = Rng::with_seed(7);
-            assert!((0..1000).all(|_| generator.draw(&mut random) == 0), "{}", distribution.name());
+            assert!((0..1000).all(|_| generator.draw(&mut random) == 0), "{}", distribution.in_words());
         }
     }
 }

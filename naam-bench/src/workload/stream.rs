@@ -63,9 +63,14 @@ impl Stream {
         draft
     }
 
-    /// Begins the circle again.
-    pub fn rewind(&mut self) {
-        self.next = 0;
+    /// Where in the circle the next request is.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Goes to a position in the circle.
+    pub fn go_to(&mut self, position: usize) {
+        self.next = position % self.drafts.len();
     }
 
     /// Requests before the circle repeats.
@@ -114,15 +119,15 @@ mod tests {
         }
     }
 
-    /// Streams repeat after their length, begin again when rewound, are the same for the same seed, and differ between clients.
+    /// Streams repeat after their length, go where they are told, are the same for the same seed, and differ between clients.
     #[test]
     fn streams_repeat_and_differ_by_client() {
         let mut first = stream(Workload::A, 1000, 0);
         let circle: Vec<Draft> = (0..first.len()).map(|_| first.next()).collect();
         assert_eq!(circle, first.drafts);
         assert_eq!(first.next(), circle[0]);
-        first.rewind();
-        assert_eq!(first.next(), circle[0]);
+        first.go_to(7);
+        assert_eq!((first.next(), first.position()), (circle[7], 8));
         assert_eq!(stream(Workload::A, 1000, 0).drafts, circle);
         assert_ne!(stream(Workload::A, 1000, 1).drafts, circle);
     }

@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn overlapping_writes_leave_their_run() {
         let versions = loaded(1);
-        (versions.begin_write(0), versions.end_write(0));
+        versions.begin_write(0);
+        versions.end_write(0);
         assert_eq!(versions.begin_write(0), 3);
         assert_eq!(versions.begin_write(0), 4);
         versions.end_write(0);
@@ -200,7 +201,8 @@ mod tests {
         }
         versions.end_write(0);
         assert_eq!(allowed(&versions), (1, 5002));
-        (versions.begin_write(0), versions.end_write(0));
+        versions.begin_write(0);
+        versions.end_write(0);
         assert_eq!(allowed(&versions), (5003, 5003));
     }
 

@@ -10,7 +10,7 @@ use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::protocol::{self, Deployed, EngineChoice};
 use crate::supervisor::records::HandlerSummary;
 use crate::supervisor::{read_sealed, sealed_file};
-use naamc::abi::Rights;
+use naamc::abi::{Helper, Rights};
 use naamc::bundle::{Bundle, CheckedBundle};
 use naamc::diagnostic::Finding;
 use std::collections::{BTreeMap, HashMap};
@@ -23,13 +23,13 @@ const FINDINGS_TOLD_MAX: usize = 8;
 /// Rust programs that stand for handlers of the same name under [`EngineChoice::Native`].
 #[derive(Clone, Default)]
 pub struct NativePrograms {
-    programs: BTreeMap<String, Arc<dyn Program>>,
+    programs: BTreeMap<String, (Arc<dyn Program>, Vec<Helper>)>,
 }
 
 impl NativePrograms {
-    /// Adds the program that stands for every handler of this name.
-    pub fn with(mut self, handler: &str, program: Arc<dyn Program>) -> NativePrograms {
-        self.programs.insert(handler.to_owned(), program);
+    /// Adds the program that stands for every handler of this name, with the helper at each of its own suspension points.
+    pub fn with(mut self, handler: &str, program: Arc<dyn Program>, operations: Vec<Helper>) -> NativePrograms {
+        self.programs.insert(handler.to_owned(), (program, operations));
         self
     }
 }
@@ -169,8 +169,9 @@ impl Bundles {
         }
         let handlers = deployment.handlers().iter().zip(&meaning.handlers).map(|(handler, declared)| {
             match self.programs.programs.get(handler.name()) {
-                Some(program) => {
-                    Handler::new(handler.name(), Shape::of(&declared.manifest, declared.function.entry.body_bytes), program.clone())
+                Some((program, operations)) => {
+                    let shape = Shape::of(&declared.manifest, declared.function.entry.body_bytes);
+                    Handler::new(handler.name(), Shape { operations: operations.clone(), ..shape }, program.clone())
                 }
                 None => handler.clone(),
             }

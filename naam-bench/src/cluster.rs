@@ -1,0 +1,217 @@
+//! The cluster under an experiment: one of its own or one that runs, with MICA's table in regions of this program's and a deployment for each
+//! engine that is measured.
+
+use crate::args::Engine;
+use crate::connection::SessionConnection;
+use crate::load::Handler;
+use crate::mica::{self, HEAP, TABLE};
+use crate::native::Native;
+use crate::report::Place;
+use anyhow::{Context, Result, anyhow, bail};
+use runtime::client::Waiting;
+use runtime::control::client::Control;
+use runtime::control::directory::Address;
+use runtime::control::{Connection, ConnectionOptions};
+use runtime::message::Target;
+use runtime::node::{Node, Options, embedded_name};
+use runtime::place::NativePrograms;
+use runtime::supervisor::api::{CreateRegion, Deploy, Status};
+use runtime::supervisor::protocol::EngineChoice;
+use runtime::supervisor::records::Binding;
+use runtime::transport::shared_memory::RingSizes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// MICA's handlers, compiled: nobody needs a C compiler to measure.
+pub const MICA_ELF: &[u8] = include_bytes!("../../testdata/handlers/mica.o");
+/// How long a client that may spin looks for answers before it sleeps, in microseconds.
+const SPIN_US: u32 = 50;
+/// Bytes of a ring at most.
+const RING_BYTES_MAX: u64 = 16 << 20;
+
+/// The programs that a place of this program runs as [`Engine::Native`].
+pub fn native_programs() -> NativePrograms {
+    Native::ALL
+        .into_iter()
+        .fold(NativePrograms::default(), |programs, (name, native)| programs.with(name, Arc::new(native), Native::operations()))
+}
+
+/// How a cluster is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The running cluster to use, or nothing to start one.
+    pub cluster: Option<String>,
+    /// Executors of one that is started.
+    pub executors: u16,
+    /// Engines that serve, the first one first. A running cluster serves with its own.
+    pub engines: Vec<Engine>,
+    /// Bytes of the table.
+    pub table_bytes: u64,
+    /// Bytes of the heap.
+    pub heap_bytes: u64,
+}
+
+/// A cluster with a table in it. Dropping it removes what was made there.
+pub struct Cluster {
+    control: Control,
+    node: Option<Node>,
+    regions: BTreeMap<String, u64>,
+    deployments: Vec<(String, Engine, [Target; Handler::NAMES.len()])>,
+    places: Vec<Place>,
+}
+
+impl Cluster {
+    /// Starts or finds the cluster, and makes regions and deployments.
+    pub fn open(wanted: &Wanted) -> Result<Cluster> {
+        let (node, control) = match &wanted.cluster {
+            Some(name) => (None, Control::at(&Address::of(name)?)),
+            None => {
+                let node = Node::start(&Options {
+                    name: embedded_name(),
+                    executors: wanted.executors,
+                    engine: wanted.engines.first().map_or_else(EngineChoice::default, |engine| choice(*engine)),
+                    pin: true,
+                })?;
+                let control = node.control().clone();
+                (Some(node), control)
+            }
+        };
+        let status = control.status()?;
+        let places = status.places.iter().map(|place| Place { kind: place.place.clone(), executors: place.executors.len() as u64 });
+        let mut cluster = Cluster { control, node, regions: BTreeMap::new(), deployments: Vec::new(), places: places.collect() };
+        cluster.create_regions(wanted)?;
+        let engines = if cluster.node.is_some() { wanted.engines.clone() } else { vec![engine_of(&status)?] };
+        cluster.deploy(&engines)?;
+        Ok(cluster)
+    }
+
+    fn create_regions(&mut self, wanted: &Wanted) -> Result<()> {
+        for ((declared, _), length_bytes) in [(TABLE, wanted.table_bytes), (HEAP, wanted.heap_bytes)] {
+            let name = own_name(declared);
+            let region = self.control.create_region(&name, &CreateRegion { length_bytes, huge_pages: false })?;
+            self.regions.insert(declared.to_owned(), region.length_bytes);
+        }
+        Ok(())
+    }
+
+    fn deploy(&mut self, engines: &[Engine]) -> Result<()> {
+        let bundle = naamc::build::build(MICA_ELF).map_err(|findings| {
+            anyhow!("MICA's handlers do not verify: {}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let file = self.control.upload_bundle(&bundle.bundle().to_bytes())?.file;
+        let binding = |(declared, _): (&str, u16)| {
+            (declared.to_owned(), Binding { region: own_name(declared), rights: naamc::abi::Rights::ALL })
+        };
+        for engine in engines {
+            let name = own_name(engine.name());
+            let deploy = Deploy {
+                file: file.clone(),
+                bindings: [binding(TABLE), binding(HEAP)].into(),
+                constants: BTreeMap::new(),
+                limits: Default::default(),
+                engine: self.node.is_some().then(|| choice(*engine)),
+            };
+            let record = self.control.deploy(&name, &deploy)?;
+            let mut targets = [Target::default(); Handler::NAMES.len()];
+            for (target, handler) in targets.iter_mut().zip(Handler::NAMES) {
+                *target = record.target(handler)?;
+            }
+            self.deployments.push((name, *engine, targets));
+        }
+        Ok(())
+    }
+
+    /// The engines that serve, in the order in which they were wanted.
+    pub fn engines(&self) -> Vec<Engine> {
+        self.deployments.iter().map(|(_, engine, _)| *engine).collect()
+    }
+
+    /// Where requests to this engine go.
+    pub fn targets(&self, engine: Engine) -> Result<[Target; Handler::NAMES.len()]> {
+        let deployment = self.deployments.iter().find(|(_, served, _)| *served == engine);
+        Ok(deployment.with_context(|| format!("nothing serves with {}", engine.name()))?.2)
+    }
+
+    /// Its places.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Its executors.
+    pub fn executors(&self) -> u64 {
+        self.places.iter().map(|place| place.executors).sum()
+    }
+
+    /// Bytes of its regions, by the names that the handlers give them.
+    pub fn regions(&self) -> &BTreeMap<String, u64> {
+        &self.regions
+    }
+
+    /// A session for so many requests under way, of records with so many bytes, whose client may `spin` while it waits.
+    pub fn connect(&self, window: u16, key_bytes: usize, value_bytes: usize, spin: bool) -> Result<SessionConnection<Connection>> {
+        let record_bytes = runtime::transport::body_record_bytes(mica::value_offset(key_bytes) + value_bytes) as u64;
+        // Twice the window, since a ring gives back its room late.
+        let ring_bytes = (u64::from(window) * 2 * record_bytes).next_power_of_two().min(RING_BYTES_MAX) as u32;
+        let default = RingSizes::default();
+        let rings =
+            RingSizes { request_bytes: ring_bytes.max(default.request_bytes), reply_bytes: ring_bytes.max(default.reply_bytes) };
+        let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
+        let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting })?;
+        let (_, _, targets) = self.deployments.first().context("nothing is deployed")?;
+        Ok(SessionConnection::new(connection, *targets))
+    }
+
+    /// For each executor, the time that it has worked so far, in nanoseconds.
+    pub fn busy_ns(&self) -> Result<Vec<u64>> {
+        let status = self.control.status()?;
+        Ok(status.places.iter().flat_map(|place| &place.executors).map(|executor| executor.counters.busy_ns).collect())
+    }
+
+    /// Removes what was made, and stops the cluster if it is this program's.
+    pub fn close(mut self) -> Result<()> {
+        match self.node.take() {
+            Some(node) => Ok(node.stop()?),
+            None => self.remove(),
+        }
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        for (name, _, _) in std::mem::take(&mut self.deployments) {
+            self.control.undeploy(&name)?;
+        }
+        for (declared, _) in std::mem::take(&mut self.regions) {
+            self.control.remove_region(&own_name(&declared))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.node.is_none() {
+            // Nothing is left if it was closed; else an error is on its way already.
+            let _ = self.remove();
+        }
+    }
+}
+
+/// A name in a cluster that no other run of this program takes.
+fn own_name(what: &str) -> String {
+    format!("naam-bench-{}-{what}", std::process::id())
+}
+
+fn choice(engine: Engine) -> EngineChoice {
+    match engine {
+        Engine::Jit => EngineChoice::Jit,
+        Engine::Interpreter => EngineChoice::Interpreter,
+        Engine::Native => EngineChoice::Native,
+    }
+}
+
+fn engine_of(status: &Status) -> Result<Engine> {
+    let engines = [Engine::Jit, Engine::Interpreter];
+    match engines.into_iter().find(|engine| engine.name() == status.engine) {
+        Some(engine) => Ok(engine),
+        None => bail!("cluster {:?} serves with engine {:?}, which is not measured here", status.name, status.engine),
+    }
+}
