@@ -25,8 +25,8 @@
  *
  * Write plain sequential C: every UDMA call may suspend the message and resume it later, perhaps on another core, and the
  * next line goes on as if nothing had happened. `naamc build` compiles the file and proves that the handler stays inside its message, its
- * stack and its regions. What it cannot prove it refuses, with the line and the reason. This file needs nothing else: no libbpf, no
- * kernel headers. Build by `naamc build FILE.c -o FILE.naam`, or with clang and the flags that `naamc explain` names.
+ * stack and its regions. What it cannot prove it refuses, with the line and the reason. `naamc build FILE.c -o FILE.naam` brings
+ * this file along and calls clang with the flags under which handlers verify best. Nothing else is needed: no libbpf, no kernel headers.
  *
  * Compiled for anything but BPF, the helpers are ordinary undefined functions: a test program defines them over its own memory and
  * runs the same C natively.
@@ -90,8 +90,9 @@ _Static_assert(sizeof(u16) == 2 && sizeof(u32) == 4 && sizeof(u64) == 8, "sizes 
  * UDMA: the four calls that reach a region. `offset` and `length` are bytes. All return 0, -EFAULT or -EINVAL; a length of 0 succeeds.
  *
  * - Operations of one message take effect in program order: reads acquire, writes release, atomics are sequentially consistent.
- * - An aligned 8-byte word is never torn. A longer transfer is a run of such words: another message may write in between, so
- *   structures carry versions that are read before and again after.
+ * - An aligned 8-byte word is never torn. A longer transfer is a run of such words, and another message may write in between. Words of
+ *   one aligned 64-byte line are read in ascending order or at once; of several lines nothing is promised. So structures carry
+ *   versions: a word that is read before a copy and again after it, or one in each line.
  * - Each call is a suspension point: locals and message survive it, whatever the place where the message goes on.
  */
 
