@@ -3,8 +3,8 @@
  * mica.c: a hash table with MICA's buckets and items, served by any number of executors at once (CRCW).
  *
  * A bucket is one line: a word with version, lock owner and chain link, and seven item words. Writers make the version odd by
- * compare-and-swap; readers read it before and again after. A record in the heap is never changed while an item word names it: a writer fills a free
- * block and commits it by writing one item word. README.md has the byte tables and argues why this is correct.
+ * compare-and-swap; readers read it before and again after. A record in the heap is never changed while an item word names it: a
+ * writer fills a free block and commits it by writing one item word. README.md has the byte tables and argues why this is correct.
  */
 #include "mica.h"
 
@@ -160,7 +160,10 @@ static __always_inline int same_key(const struct key *key, const struct item_key
 
 	if (item->key_length != key->length)
 		return 0;
-	/* Downwards, so that the end is a constant: going up, clang would compare for equality with a bound that it only knows as a register. */
+	/*
+	 * Downwards, so that the end is a constant: going up, clang would compare for equality with a bound that it only knows as a
+	 * register.
+	 */
 	for (i = key->count - 1; item->data[i] == key->words[i]; i--)
 		if (i == 0)
 			return 1;
@@ -175,7 +178,10 @@ static __always_inline u64 slots_with(const struct bucket *bucket, u64 tag)
 #undef IS
 }
 
-/* The lowest of a set of slots, which must not be empty: multiplied by its lowest bit, the top three bits of 0x1d differ for each. */
+/*
+ * The lowest of a set of slots, which must not be empty: multiplied by its lowest bit, the top three bits of 0x1d differ for
+ * each.
+ */
 static __always_inline u64 lowest(u64 slots)
 {
 	u64 turn = ((slots & -slots) * 0x1d >> 5 & 7) * 4;
@@ -189,7 +195,10 @@ static __always_inline u64 slot_offset(u64 at, u64 slot)
 	return at + __builtin_offsetof(struct bucket, item) + slot * 8;
 }
 
-/* Cache: chooses the record that makes room. Any will do, as long as it is not always the same slot: the version turns with every write. */
+/*
+ * Cache: chooses the record that makes room. Any will do, as long as it is not always the same slot: the version turns with
+ * every write.
+ */
 static __always_inline void choose_victim(struct place *place, u64 at, const struct bucket *bucket)
 {
 	u64 used = ~slots_with(bucket, 0) & ((1 << SLOTS) - 1);
@@ -203,6 +212,21 @@ static __always_inline void choose_victim(struct place *place, u64 at, const str
 	place->evicted = bucket->item[slot];
 }
 
+/*
+ * How long a message waits and tries again: it gives up, with nothing held, long before its UDMA operations are used up, since a
+ * message that ends while it holds a lock leaves it locked. A search costs some patience, and so does each look at a bucket that
+ * is locked.
+ */
+#define PATIENCE 3000
+#define PATIENCE_PER_SEARCH 32
+
+/* What a search ends with. */
+enum found {
+	NOTHING,
+	RECORD,
+	NO_PATIENCE,
+};
+
 /* Why a handler searches. */
 enum purpose {
 	TO_READ,   /* the whole record */
@@ -211,18 +235,43 @@ enum purpose {
 };
 
 /*
- * Searches the bucket and its chain, and leaves in `item` the record, or only its key part. 1 if the key is there. Waits while
+ * Waits for the unlocking of a bucket that was locked when its word was `locked`, by swaps that change nothing: one that fails
+ * lets others have the core, a read does not.
+ */
+static __always_inline void await(u64 at, u64 locked, u32 *patience)
+{
+	u64 free = (locked & ~0xffffffffffffull) | (u32)(locked + 1), old;
+
+	for (; *patience; --*patience) {
+		naam_compare_swap(&table, at, free, free, &old);
+		if (old != locked)
+			return;
+	}
+}
+
+/*
+ * Searches the bucket and its chain, and leaves in `item` the record, or only its key part. Waits while
  * a writer is at work. What it found held together only if the bucket's word is still `place->word` afterwards: a writer learns
  * that by locking, a reader by reading the word again.
  */
-static __always_inline int find(const struct key *key, void *item, enum purpose purpose, struct place *place)
+static __always_inline enum found find(const struct key *key, void *item, enum purpose purpose, u32 *patience, struct place *place)
 {
 	struct bucket bucket;
 	u64 at = key->bucket;
 
-	do {
+	if (*patience < PATIENCE_PER_SEARCH)
+		return NO_PATIENCE;
+	*patience -= PATIENCE_PER_SEARCH;
+	for (;;) {
 		naam_read(&table, at, &bucket, sizeof(bucket));
-	} while (bucket.word & 1);
+		if (!(bucket.word & 1))
+			break;
+		if (!*patience)
+			return NO_PATIENCE;
+		--*patience;
+		if (purpose != TO_READ)
+			await(at, bucket.word, patience);
+	}
 	*place = (struct place){.word = bucket.word};
 	if (purpose != TO_READ && cache)
 		choose_victim(place, at, &bucket);
@@ -237,14 +286,14 @@ static __always_inline int find(const struct key *key, void *item, enum purpose 
 			if (same_key(key, item)) {
 				place->slot = slot_offset(at, slot);
 				place->item = word;
-				return 1;
+				return RECORD;
 			}
 		}
 		if (purpose != TO_READ && !place->slot && slots_with(&bucket, 0))
 			place->slot = slot_offset(at, lowest(slots_with(&bucket, 0)));
 		place->last = at;
 		if (!link)
-			return 0;
+			return NOTHING;
 		at = extra_bucket(key, link);
 		naam_read(&table, at, &bucket, sizeof(bucket));
 	}
@@ -287,8 +336,8 @@ static __always_inline int commit(const struct key *key, const struct place *pla
 }
 
 /*
- * Adds an extra bucket to the end of the chain, unless somebody has written to the bucket since the search. 0 if none is left. Extra buckets stay where
- * they are for good: an empty one is filled before the chain grows again.
+ * Adds an extra bucket to the end of the chain, unless somebody has written to the bucket since the search. 0 if none is left.
+ * Extra buckets stay where they are for good: an empty one is filled before the chain grows again.
  */
 static __always_inline int grow(const struct key *key, const struct place *place)
 {
@@ -349,8 +398,10 @@ static __always_inline u64 free_list(u32 class)
 	return 64 + class * 64ull;
 }
 
-/* Takes a block of the class from its free list; 0 if there is none. The head's tag turns with every change, so the swap fails if the block went
- * away, and perhaps came back, while its link was read. */
+/*
+ * Takes a block of the class from its free list; 0 if there is none. The head's tag turns with every change, so the swap fails
+ * if the block went away, and perhaps came back, while its link was read.
+ */
 static __always_inline u32 pop(u32 class)
 {
 	u64 head, next, old;
@@ -384,8 +435,8 @@ static __always_inline void release(u64 item)
 }
 
 /*
- * A block for a record of so many words, as the item word that will name it: from the free list of its class, else from the heap's untouched end, else a larger
- * one. 0 if there is none.
+ * A block for a record of so many words, as the item word that will name it: from the free list of its class, else from the
+ * heap's untouched end, else a larger one. 0 if there is none.
  */
 static __always_inline u64 allocate(const struct key *key, u32 words)
 {
@@ -430,15 +481,18 @@ SEC("naam/get") int get(struct mica_item *message)
 	struct place place;
 	u64 words[KEY_WORDS_MAX];
 	struct key key;
-	int found;
+	u32 patience = PATIENCE;
+	enum found found;
 
 	naam_reply(0);
 	if (!take_key(&key, words, message->key_length, message->data))
 		return MICA_INVALID;
 	do {
-		found = find(&key, message, TO_READ, &place);
+		found = find(&key, message, TO_READ, &patience, &place);
+		if (found == NO_PATIENCE)
+			return MICA_BUSY;
 	} while (!unchanged(&key, &place));
-	if (!found)
+	if (found == NOTHING)
 		return MICA_ABSENT;
 	naam_reply(naam_at_most(ITEM_HEADER_BYTES + key.count * 8 + message->value_length, sizeof(*message)));
 	return MICA_OK;
@@ -452,7 +506,8 @@ static __always_inline int store(struct mica_item *message, int over)
 	u64 words[KEY_WORDS_MAX];
 	struct key key;
 	u64 block = 0, length;
-	int found;
+	u32 patience = PATIENCE;
+	enum found found;
 
 	naam_reply(0);
 	if (message->value_length > value_length_max || message->value_length > VALUE_BYTES_MAX)
@@ -463,13 +518,13 @@ static __always_inline int store(struct mica_item *message, int over)
 	((word_t *)message->data)[key.count - 1] = words[key.count - 1];
 	length = 1 + key.count + (message->value_length + 7) / 8;
 	for (;;) {
-		found = find(&key, &item, TO_WRITE, &place);
-		if (found && !over) {
-			if (!unchanged(&key, &place))
-				continue;
+		found = find(&key, &item, TO_WRITE, &patience, &place);
+		if (found == RECORD && !over && !unchanged(&key, &place))
+			continue;
+		if (found == NO_PATIENCE || (found == RECORD && !over)) {
 			if (block)
 				release(block);
-			return MICA_PRESENT;
+			return found == RECORD ? MICA_PRESENT : MICA_BUSY;
 		}
 		if (!place.slot && cache) {
 			place.slot = place.victim;
@@ -519,12 +574,17 @@ SEC("naam/delete") int delete(struct mica_item *message)
 	struct place place;
 	u64 words[KEY_WORDS_MAX];
 	struct key key;
+	u32 patience = PATIENCE;
+	enum found found;
 
 	naam_reply(0);
 	if (!take_key(&key, words, message->key_length, message->data))
 		return MICA_INVALID;
 	for (;;) {
-		if (!find(&key, &item, TO_WRITE, &place)) {
+		found = find(&key, &item, TO_WRITE, &patience, &place);
+		if (found == NO_PATIENCE)
+			return MICA_BUSY;
+		if (found == NOTHING) {
 			if (unchanged(&key, &place))
 				return MICA_ABSENT;
 		} else if (commit(&key, &place, place.slot, 0)) {
@@ -542,7 +602,8 @@ SEC("naam/read_modify_write") int read_modify_write(struct mica_add *message)
 	u64 words[KEY_WORDS_MAX];
 	struct key key;
 	u64 block = 0, length;
-	int found;
+	u32 patience = PATIENCE;
+	enum found found;
 
 	naam_reply(0);
 	if (!take_key(&key, words, message->key_length, message->key) || message->offset % 8)
@@ -552,13 +613,13 @@ SEC("naam/read_modify_write") int read_modify_write(struct mica_add *message)
 		word_t *data = (word_t *)item.data;
 		u64 before;
 
-		found = find(&key, &item, TO_MODIFY, &place);
-		if (!found || message->offset + 8u > item.value_length) {
-			if (!unchanged(&key, &place))
+		found = find(&key, &item, TO_MODIFY, &patience, &place);
+		if (found != RECORD || message->offset + 8u > item.value_length) {
+			if (found != NO_PATIENCE && !unchanged(&key, &place))
 				continue;
 			if (block)
 				release(block);
-			return found ? MICA_INVALID : MICA_ABSENT;
+			return found == NO_PATIENCE ? MICA_BUSY : found == RECORD ? MICA_INVALID : MICA_ABSENT;
 		}
 		length = naam_at_most(place.item >> WORDS_SHIFT & 0xff, ITEM_WORDS_MAX);
 		/* Another writer may have put a record of another length since the last attempt. */
@@ -590,8 +651,9 @@ SEC("naam/read_modify_write") int read_modify_write(struct mica_add *message)
 #define RECOVER_BUCKETS (1024 * RECOVER_RUN)
 
 /*
- * Unlocks what a dead executor holds. A bucket is whole at every step of a writer, since each changes one word: so making its version even is all. The one block
- * that the dead executor had taken from the free lists, or had not given back yet, stays lost.
+ * Unlocks what a dead executor holds. A bucket is whole at every step of a writer, since each changes one word: so making its
+ * version even is all. The one block that the dead executor had taken from the free lists, or had not given back yet, stays
+ * lost.
  */
 SEC("naam/recover") int recover(struct naam_recover *message)
 {

@@ -20,6 +20,7 @@ enum {
 	MICA_PRESENT = 2, /* insert: a record has this key already */
 	MICA_FULL = 3,    /* no block or bucket is left for it */
 	MICA_INVALID = 4, /* a length or an offset that no record has */
+	MICA_BUSY = 5,    /* others wrote, or held the lock, for too long: nothing was done; try again */
 };
 
 /*

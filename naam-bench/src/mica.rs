@@ -25,6 +25,8 @@ pub const PRESENT: i32 = 2;
 pub const FULL: i32 = 3;
 /// A length or an offset that no record has.
 pub const INVALID: i32 = 4;
+/// Others wrote, or held the lock, for too long: nothing was done.
+pub const BUSY: i32 = 5;
 
 /// The region of buckets, and its index among the bundle's regions, which are in the order of their names.
 pub const TABLE: (&str, u16) = ("table", 1);
@@ -62,6 +64,7 @@ pub fn result_name(result: i32) -> &'static str {
         PRESENT => "already_there",
         FULL => "full",
         INVALID => "invalid",
+        BUSY => "busy",
         _ => "unknown_result",
     }
 }
