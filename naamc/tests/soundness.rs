@@ -49,6 +49,8 @@ fn runs_lie_inside_what_is_proved() {
             }
         };
         count.proved += 1;
+        let contracts = proof.contracts().loops.iter().chain(&proof.contracts().suspensions);
+        count.bounds += contracts.map(|contract| contract.bounds.len()).sum::<usize>();
         let subject = Subject::new(proof, &environment);
         let result = subject.examine(&mut random, &mut count);
         if let Err(wrong) = result {
@@ -74,6 +76,8 @@ struct Count {
     resumed: usize,
     /// Drawn continuations that were let in.
     drawn: usize,
+    /// Bounds of sums among the contracts.
+    bounds: usize,
     finished: usize,
     out_of_fuel: usize,
 }
@@ -440,7 +444,10 @@ fn admits(contract: &Contract, activation: &Activation) -> Result<(), String> {
             return Err(format!("the word at {} is {word:#x}, not in {:?}", cell.offset, cell.value));
         }
     }
-    Ok(())
+    match contract.bounds.iter().find(|bound| !bound.admits(&activation.registers)) {
+        Some(bound) => Err(format!("{} + {} is over {}", bound.left, bound.right, bound.max)),
+        None => Ok(()),
+    }
 }
 
 /// Whether `length` bytes at an address are among those that are said to be touched.

@@ -110,7 +110,7 @@ impl Generator<'_> {
     }
 
     fn statement(&mut self, depth: u32) {
-        match self.random.u8(0..if depth < 3 { 16 } else { 11 }) {
+        match self.random.u8(0..if depth < 3 { 19 } else { 11 }) {
             0..=2 => self.arithmetic(),
             3 => {
                 let written = self.written();
@@ -123,7 +123,10 @@ impl Generator<'_> {
             10 => self.udma(),
             11 | 12 => self.branch(depth),
             13 | 14 => self.counted_loop(depth),
-            _ => self.either_pointer(),
+            15 => self.either_pointer(),
+            16 => self.sum(),
+            17 => self.kept_pointer(),
+            _ => self.walk(),
         }
     }
 
@@ -329,6 +332,61 @@ impl Generator<'_> {
         self.line(format!("goto {head}"));
         self.place(&end);
         self.numbers = before;
+    }
+
+    /// A place and a length that are bounded together, and used behind a cut.
+    fn sum(&mut self) {
+        if self.numbers.len() < 2 {
+            return self.arithmetic();
+        }
+        let (place, length, out) = (self.numbers[0], self.numbers[1], self.label());
+        let too_many = i32::from(self.one_in(20));
+        let (first, second) = (self.pick(&[63, 127]), self.pick(&[31, 63, 255]));
+        self.lines(&[
+            format!("r{place} &= {first}"),
+            format!("r{length} &= {second}"),
+            format!("r1 = r{place}"),
+            format!("r1 += r{length}"),
+            format!("if r1 > {} goto {out}", BODY_BYTES as i32 + too_many),
+        ]);
+        if self.random.bool() {
+            self.lines(&["r1 = region 0 ll".to_owned(), "r2 = 8".to_owned(), "r3 = 1".to_owned(), "r4 = r10".to_owned()]);
+            self.lines(&["r4 += -64".to_owned(), "call naam_fetch_add".to_owned()]);
+        }
+        match self.random.bool() {
+            true => {
+                self.lines(&["r1 = r6".to_owned(), format!("r1 += r{place}"), "r2 = 3".to_owned(), format!("r3 = r{length}")]);
+                self.line("call naam_fill".to_owned());
+            }
+            false => {
+                self.lines(&["r1 = region 1 ll".to_owned(), "r2 = 0".to_owned(), "r3 = r6".to_owned(), format!("r3 += r{place}")]);
+                self.lines(&[format!("r4 = r{length}"), "call naam_write".to_owned()]);
+            }
+        }
+        self.place(&out);
+    }
+
+    /// An address that is computed, spilled, and used behind a cut.
+    fn kept_pointer(&mut self) {
+        let (out, max) = (self.label(), self.random.i32(1..40));
+        self.bounded(max, &out);
+        self.lines(&["r1 = r6".to_owned(), "r1 += r2".to_owned(), "*(u64 *)(r10 - 216) = r1".to_owned()]);
+        self.lines(&["r1 = region 1 ll".to_owned(), "r2 = 16".to_owned(), "r3 = r10".to_owned(), format!("r3 += {BUFFER}")]);
+        self.lines(&["r4 = 8".to_owned(), "call naam_read".to_owned(), "r1 = *(u64 *)(r10 - 216)".to_owned()]);
+        let (bits, offset) = self.inside(BODY_BYTES as i32 - max);
+        let to = self.written();
+        self.lines(&[format!("r{to} = *(u{bits} *)(r1 + {offset})"), "*(u64 *)(r10 - 216) = 0".to_owned(), format!("{out}:")]);
+    }
+
+    /// A walk over the body, by its address.
+    fn walk(&mut self) {
+        let (head, end, to) = (self.label(), self.label(), self.written());
+        let (bits, bytes) = self.pick(&[(8, 1), (16, 2), (32, 4), (64, 8)]);
+        let length = BODY_BYTES as i32 - self.pick(&[0, 8, 16]);
+        let condition = self.pick(&["==", ">="]);
+        self.lines(&["r1 = r6".to_owned(), "r2 = r6".to_owned(), format!("r2 += {length}"), format!("{head}:")]);
+        self.lines(&[format!("if r1 {condition} r2 goto {end}"), format!("r3 = *(u{bits} *)(r1 + 0)"), format!("r{to} += r3")]);
+        self.lines(&[format!("r1 += {bytes}"), format!("goto {head}"), format!("{end}:")]);
     }
 
     /// r1 becomes memory of `BODY_BYTES`.
