@@ -17,7 +17,7 @@ Examples:
   naamc new counter                               a first handler, counter.c, that builds
   naamc build counter.c -o counter.naam           compile, verify, bundle
   naamc inspect counter.naam                      what the bundle may touch, and why
-  naamc trace counter.naam add --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096
+  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096
 
 Exit codes: 0 fine, 1 rejected, 2 usage or unreadable input.";
 
@@ -93,4 +93,4 @@ pub enum Command {
 
 const TRACE_EXAMPLES: &str = "\
 Example:
-  naamc trace counter.naam add --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096";
+  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096";

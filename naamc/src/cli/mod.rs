@@ -143,8 +143,10 @@ fn explain(code: Option<&str>) -> Result<(), Failure> {
 }
 
 fn new(name: &str) -> Result<(), Failure> {
-    if !naamc::bundle::is_name(name) || name.contains('-') {
-        return Err(Failure::Unusable(format!("`{name}` is no C name: letters, digits and `_`, at most 64")));
+    if !naamc::bundle::is_name(name) || name.contains('-') || name == "counters" {
+        return Err(Failure::Unusable(format!(
+            "`{name}` cannot name the handler: letters, digits and `_`, at most 64, and not the name of its region, `counters`"
+        )));
     }
     let path = PathBuf::from(format!("{name}.c"));
     let mut file = std::fs::File::create_new(&path)
