@@ -205,6 +205,7 @@ fn contract_text(contract: &Contract) -> String {
         };
         parts.push(format!("{place} {}", cell.value));
     }
+    parts.extend(contract.bounds.iter().map(|bound| format!("{} + {} at most {}", bound.left, bound.right, bound.max)));
     if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) }
 }
 

@@ -15,6 +15,9 @@ use crate::diagnostic::{Code, Finding};
 use crate::isa::{Register, Size};
 use crate::program::{Environment, Function};
 
+/// Findings of one function; what follows is most likely noise.
+const FINDINGS_MAX: usize = 64;
+
 const HINT_BOUNDS: &str = "test the value right before its use, or clamp it with `naam_at_most(x, max)`; if C tests it already, the optimiser has \
                            moved the test to a copy: build with `naamc build`, whose flags (`-mllvm -disable-lsr -fno-unroll-loops`) avoid most of that";
 
@@ -109,7 +112,7 @@ impl<'a> Checker<'a> {
 
     /// Reports a finding at an instruction, once for each code.
     pub(super) fn report(&mut self, at: u32, finding: impl FnOnce() -> Finding) {
-        if self.reporting {
+        if self.reporting && self.findings.len() < FINDINGS_MAX {
             let finding = finding().at(at);
             if !self.findings.iter().any(|other| other.place.instruction == Some(at) && other.code == finding.code) {
                 self.findings.push(finding);
@@ -190,7 +193,9 @@ impl<'a> Checker<'a> {
         let reaches = self.reach(state, at, (base, offset.into()), length, write, false);
         let exact = matches!(reaches.as_deref(), Some([reach]) if reach.exact().is_some());
         let touched = reaches.as_deref().map_or(if write { SOMEWHERE } else { Touched::default() }, touched);
-        self.record.accesses.push(Access { instruction: at, touched, exact });
+        if self.reporting {
+            self.record.accesses.push(Access { instruction: at, touched, exact });
+        }
         reaches
     }
 
@@ -411,7 +416,7 @@ impl<'a> Checker<'a> {
         if helper == Helper::Reply {
             self.reply(at, arguments[0].number.unwrap_or(truncate(Scalar::ANY, 4)));
         }
-        if look != Look::Before {
+        if look != Look::Before && self.reporting {
             self.record_call(at, helper, &arguments);
         }
         arguments

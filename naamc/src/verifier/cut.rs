@@ -175,8 +175,8 @@ pub(super) fn violation(state: &State, symbols: &mut Symbols, contract: &Contrac
     }
     for range in &contract.live_stack {
         let unlisted = |cell: &&super::memory::KnownCell| {
-            let listed = |other: &Cell| other.offset == cell.offset && matches!(other.value, Value::Pointer(_));
-            cell.word.is_secret() && !contract.cells.iter().any(listed)
+            let place = contract.cells.binary_search_by_key(&cell.offset, |other| other.offset);
+            cell.word.is_secret() && !place.is_ok_and(|place| matches!(contract.cells[place].value, Value::Pointer(_)))
         };
         if !state.memory.is_readable(*range) || state.memory.overlapping(*range).iter().any(|cell| unlisted(&cell)) {
             return Some(format!("stack bytes {} to {} are not plain data on every path", range.start, range.end - 1));
@@ -278,7 +278,8 @@ pub(super) fn malformed(contract: &Contract, body_bytes: u32, regions: usize) ->
 fn cell_makes_sense(cell: &Cell, contract: &Contract, regions: usize) -> bool {
     let range = ByteRange::of(cell.offset, cell.size);
     let on_stack = range.end as usize <= STACK_BYTES;
-    let live = contract.live_stack.iter().any(|live| live.covers(range));
+    let before = contract.live_stack.partition_point(|live| live.start <= range.start);
+    let live = before.checked_sub(1).is_some_and(|place| contract.live_stack[place].covers(range));
     let placed = if on_stack { live } else { cell.offset as usize >= STACK_BYTES };
     let kind = match &cell.value {
         Value::Pointer(_) => on_stack && cell.size == Size::B8 && cell.offset.is_multiple_of(8),

@@ -14,7 +14,7 @@ use super::state::State;
 use super::value::{Pointer, Scalar, Value};
 use crate::abi::STACK_BYTES;
 use crate::cfg::Graph;
-use crate::isa::{Instruction, Operand};
+use crate::isa::{AluOperation, Instruction, Operand};
 use crate::program::{Environment, Function};
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ const JOINS_BEFORE_WIDENING: u32 = 2;
 const THRESHOLD_ROUNDS: u32 = 40;
 /// Rounds after which whatever still changes is given up.
 const GIVE_UP_ROUNDS: u32 = 80;
-/// Thresholds of one loop.
-const THRESHOLDS_MAX: usize = 512;
+/// Thresholds of one loop, and those that all loops share.
+const THRESHOLDS_MAX: usize = 256;
 /// Passes that take back what widening gave away.
 const DESCENDING_PASSES: usize = 2;
 
@@ -42,7 +42,7 @@ pub(super) fn infer(function: &Function, environment: &Environment, graph: &Grap
     let code = Code { graph, instructions: &function.instructions, liveness: &liveness };
     let mut cuts = Inference {
         liveness: &liveness,
-        thresholds: thresholds(graph, function, environment),
+        thresholds: Thresholds::new(graph, function, environment),
         contracts: BTreeMap::new(),
         arrived: BTreeMap::new(),
         rounds: BTreeMap::new(),
@@ -79,8 +79,7 @@ pub(super) fn infer(function: &Function, environment: &Environment, graph: &Grap
 
 struct Inference<'a> {
     liveness: &'a RegisterLiveness,
-    /// For every loop head, ascending.
-    thresholds: BTreeMap<u32, Vec<u64>>,
+    thresholds: Thresholds,
     contracts: BTreeMap<Cut, Contract>,
     /// What reached a loop head since it was last entered.
     arrived: BTreeMap<u32, Contract>,
@@ -103,11 +102,16 @@ impl Inference<'_> {
     }
 
     /// Whether something arrived at a loop head, after it was entered, that its contract does not hold yet.
+    fn awaits_at(&self, head: u32) -> bool {
+        match (self.arrived.get(&head), self.contracts.get(&Cut::Loop(head))) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(arrived), Some(contract)) => join(contract, arrived) != *contract,
+        }
+    }
+
     fn awaits(&self) -> bool {
-        self.arrived.iter().any(|(head, arrived)| match self.contracts.get(&Cut::Loop(*head)) {
-            None => true,
-            Some(contract) => join(contract, arrived) != *contract,
-        })
+        self.arrived.keys().any(|head| self.awaits_at(*head))
     }
 
     /// Takes what arrived at a loop head into its contract.
@@ -124,12 +128,11 @@ impl Inference<'_> {
                 }
                 let rounds = self.rounds.entry(head).or_default();
                 *rounds += 1;
-                let none = Vec::new();
-                let thresholds = if *rounds > THRESHOLD_ROUNDS { &none } else { self.thresholds.get(&head).unwrap_or(&none) };
+                let thresholds = if *rounds > THRESHOLD_ROUNDS { Vec::new() } else { self.thresholds.of(head) };
                 match *rounds {
                     ..=JOINS_BEFORE_WIDENING => joined,
                     GIVE_UP_ROUNDS.. => given_up(old, joined),
-                    _ => widened(old, joined, thresholds),
+                    _ => widened(old, joined, &thresholds),
                 }
             }
         };
@@ -140,6 +143,7 @@ impl Inference<'_> {
 
 impl Cuts for Inference<'_> {
     fn arrive(&mut self, checker: &mut Checker<'_>, cut: Cut, state: &State) {
+        checker.steps += 4 + state.memory.cells().len() as u64;
         match cut {
             Cut::Loop(head) => {
                 let contract = project(state, &checker.symbols, head, self.liveness.before(head));
@@ -154,6 +158,14 @@ impl Cuts for Inference<'_> {
                 self.contracts.insert(cut, contract);
             }
         }
+    }
+
+    fn again(&mut self, head: u32) -> bool {
+        !self.descending && self.awaits_at(head)
+    }
+
+    fn repeats(&self) -> bool {
+        !self.descending
     }
 
     fn enter(&mut self, checker: &mut Checker<'_>, cut: Cut) -> Option<State> {
@@ -223,47 +235,52 @@ fn each_change(old: &Contract, mut new: Contract, change: impl Fn(Value, Value) 
     new
 }
 
-/// For every loop the numbers near which its values may settle.
-fn thresholds(graph: &Graph, function: &Function, environment: &Environment) -> BTreeMap<u32, Vec<u64>> {
-    let sizes = [
-        0,
-        STACK_BYTES as u64,
-        (STACK_BYTES as u64).wrapping_neg(),
-        function.entry.body_bytes.into(),
-        environment.read_only.len() as u64,
-    ];
-    let mut all = BTreeMap::new();
-    for body in bodies(graph) {
-        let mut values: Vec<u64> = sizes.to_vec();
-        // Constants that registers are set to in the whole function may be compared with in the loop.
+/// Numbers near which values in loops may settle.
+struct Thresholds {
+    /// In every loop: sizes, and constants that registers are set to.
+    common: Vec<u64>,
+    /// What a loop compares with, by its head.
+    own: BTreeMap<u32, Vec<u64>>,
+}
+
+impl Thresholds {
+    fn new(graph: &Graph, function: &Function, environment: &Environment) -> Thresholds {
+        let stack = STACK_BYTES as u64;
+        let mut common = vec![0, stack, stack.wrapping_neg(), function.entry.body_bytes.into(), environment.read_only.len() as u64];
         for instruction in &function.instructions {
-            if let Instruction::Alu { operation: crate::isa::AluOperation::Move, source: Operand::Immediate(value), .. } =
-                instruction
-            {
-                near(i64::from(*value) as u64, &mut values);
-            }
-            if let Instruction::LoadImmediate { value, .. } = instruction {
-                near(*value, &mut values);
+            match instruction {
+                Instruction::Alu { operation: AluOperation::Move, source: Operand::Immediate(value), .. } => {
+                    near(i64::from(*value) as u64, &mut common);
+                }
+                Instruction::LoadImmediate { value, .. } => near(*value, &mut common),
+                _ => {}
             }
         }
-        for block in body.blocks.iter().map(|block| &graph.blocks()[*block as usize]) {
-            for at in block.start..block.end {
-                if let Instruction::JumpIf { right: Operand::Immediate(value), .. } = function.instructions[at as usize] {
-                    near(i64::from(value) as u64, &mut values);
-                    near(u64::from(value as u32), &mut values);
+        let mut own = BTreeMap::new();
+        for body in bodies(graph) {
+            let values: &mut Vec<u64> = own.entry(body.head).or_default();
+            for block in body.blocks.iter().map(|block| &graph.blocks()[*block as usize]) {
+                for at in block.start..block.end {
+                    if let Instruction::JumpIf { right: Operand::Immediate(value), .. } = function.instructions[at as usize] {
+                        near(i64::from(value) as u64, values);
+                        near(u64::from(value as u32), values);
+                    }
                 }
             }
         }
-        values.sort_unstable();
-        values.dedup();
-        values.truncate(THRESHOLDS_MAX);
-        all.insert(body.head, values);
+        Thresholds { common, own }
     }
-    all
+
+    fn of(&self, head: u32) -> Vec<u64> {
+        self.common.iter().chain(self.own.get(&head).into_iter().flatten()).copied().collect()
+    }
 }
 
+/// Adds a number and its neighbours.
 fn near(value: u64, values: &mut Vec<u64>) {
-    if values.len() < THRESHOLDS_MAX {
-        values.extend([value.wrapping_sub(1), value, value.wrapping_add(1)]);
+    for value in [value.wrapping_sub(1), value, value.wrapping_add(1)] {
+        if values.len() < THRESHOLDS_MAX && !values.contains(&value) {
+            values.push(value);
+        }
     }
 }

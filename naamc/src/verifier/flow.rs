@@ -8,6 +8,7 @@ use crate::abi::{BODY_BYTES_MAX, Extent, Helper, Parameter, STACK_BYTES};
 use crate::cfg::Graph;
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{AluOperation, AtomicOperation, Instruction, Operand, Register};
+use std::rc::Rc;
 
 /// A run of unwritten bytes shorter than this, beside written ones, is padding of a struct.
 const PADDING_BYTES_MAX: u32 = 7;
@@ -101,13 +102,13 @@ fn backward(graph: &Graph, mut update: impl FnMut(usize) -> bool) {
 
 const MEMORY_WORDS: usize = (STACK_BYTES + BODY_BYTES_MAX).div_ceil(64);
 
-/// A set of bytes of stack and body.
+/// A set of bytes of stack and body; equal neighbours share one.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Bytes(Box<[u64; MEMORY_WORDS]>);
+pub(crate) struct Bytes(Rc<[u64; MEMORY_WORDS]>);
 
 impl Bytes {
     fn none() -> Bytes {
-        Bytes(Box::new([0; MEMORY_WORDS]))
+        Bytes(Rc::new([0; MEMORY_WORDS]))
     }
 
     fn each(range: ByteRange) -> impl Iterator<Item = (usize, u64)> {
@@ -122,15 +123,26 @@ impl Bytes {
     }
 
     fn insert(&mut self, range: ByteRange) {
-        Self::each(range).for_each(|(word, bits)| self.0[word] |= bits);
+        if Self::each(range).any(|(word, bits)| self.0[word] & bits != bits) {
+            let words = Rc::make_mut(&mut self.0);
+            Self::each(range).for_each(|(word, bits)| words[word] |= bits);
+        }
     }
 
     fn remove(&mut self, range: ByteRange) {
-        Self::each(range).for_each(|(word, bits)| self.0[word] &= !bits);
+        if self.intersects(range) {
+            let words = Rc::make_mut(&mut self.0);
+            Self::each(range).for_each(|(word, bits)| words[word] &= !bits);
+        }
     }
 
     fn union(&mut self, other: &Bytes) {
-        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, bits)| *word |= bits);
+        if self.0.iter().all(|word| *word == 0) {
+            self.0 = Rc::clone(&other.0);
+        } else if self.0.iter().zip(other.0.iter()).any(|(word, bits)| bits & !word != 0) {
+            let words = Rc::make_mut(&mut self.0);
+            words.iter_mut().zip(other.0.iter()).for_each(|(word, bits)| *word |= bits);
+        }
     }
 
     pub(crate) fn intersects(&self, range: ByteRange) -> bool {
@@ -238,12 +250,14 @@ pub(crate) struct MemoryLiveness<'a> {
 impl<'a> MemoryLiveness<'a> {
     pub(crate) fn new(graph: &'a Graph, instructions: &[Instruction], analysis: &Analysis) -> MemoryLiveness<'a> {
         let effects = effects(analysis, instructions);
-        let mut before = vec![Bytes::none(); graph.blocks().len()];
+        let mut before: Vec<Bytes> = vec![Bytes::none(); graph.blocks().len()];
         backward(graph, |index| {
             let block = &graph.blocks()[index];
             let live = live_at(graph, &effects, &before, index, block.start);
             let changed = live != before[index];
-            before[index] = live;
+            if changed {
+                before[index] = live;
+            }
             changed
         });
         MemoryLiveness { graph, effects, before }

@@ -11,6 +11,7 @@ use super::{Access, Analysis, Loop};
 use crate::abi::REGISTERS_MAX;
 use crate::cfg::Graph;
 use crate::isa::{AluOperation, Instruction, Operand, Register, Size, Width};
+use std::collections::BTreeSet;
 
 /// A loop that may run more instructions than this each time it is entered is metered.
 const UNMETERED_INSTRUCTIONS_MAX: u64 = 1 << 20;
@@ -63,7 +64,8 @@ pub(super) fn loops(graph: &Graph, instructions: &[Instruction], contracts: &Con
     let mut found: Vec<Loop> = bodies
         .iter()
         .map(|body| {
-            let contract = contracts.loops.iter().find(|contract| contract.instruction == body.head);
+            let place = contracts.loops.binary_search_by_key(&body.head, |contract| contract.instruction);
+            let contract = place.ok().map(|place| &contracts.loops[place]);
             let trips_max = match contract {
                 Some(contract) if body.reducible => Tracking { graph, instructions, analysis, body }.trips(contract, &mut steps),
                 _ => None,
@@ -77,31 +79,39 @@ pub(super) fn loops(graph: &Graph, instructions: &[Instruction], contracts: &Con
 
 /// Decides which bounded loops are metered all the same, inner ones first.
 fn meter(graph: &Graph, bodies: &[Body], loops: &mut [Loop]) {
+    let mut around: Vec<Vec<u32>> = vec![Vec::new(); graph.blocks().len()];
+    for (index, body) in bodies.iter().enumerate() {
+        body.blocks.iter().for_each(|block| around[*block as usize].push(index as u32));
+    }
+    let work: u64 = around.iter().map(|loops| (loops.len() * loops.len()) as u64).sum();
+    if work > LOOP_STEPS_MAX {
+        loops.iter_mut().for_each(|found| found.metered = true);
+        return;
+    }
     let mut order: Vec<usize> = (0..bodies.len()).collect();
     order.sort_by_key(|index| (bodies[*index].blocks.len(), *index));
     for index in &order {
         if !loops[*index].metered {
-            loops[*index].metered = instructions_of(graph, bodies, loops, *index) > UNMETERED_INSTRUCTIONS_MAX;
+            loops[*index].metered = instructions_of(graph, bodies, loops, &around, *index) > UNMETERED_INSTRUCTIONS_MAX;
         }
     }
     for index in &order {
-        let head = bodies[*index].blocks.first().copied().unwrap_or(0);
-        let inside_metered = (0..bodies.len())
-            .any(|outer| outer != *index && loops[outer].metered && bodies[outer].blocks.binary_search(&head).is_ok());
+        let head = bodies[*index].blocks.first().map_or(0, |block| *block as usize);
+        let inside_metered = around[head].iter().any(|outer| *outer as usize != *index && loops[*outer as usize].metered);
         if !loops[*index].metered && inside_metered {
-            loops[*index].metered = instructions_of(graph, bodies, loops, *index) > NESTED_INSTRUCTIONS_MAX;
+            loops[*index].metered = instructions_of(graph, bodies, loops, &around, *index) > NESTED_INSTRUCTIONS_MAX;
         }
     }
 }
 
-/// Instructions of one entry of a loop at most, metered loops inside it counted once.
-fn instructions_of(graph: &Graph, bodies: &[Body], loops: &[Loop], index: usize) -> u64 {
+/// Instructions of one entry of a loop at most, metered loops inside it counted once. `around` are the loops around each block.
+fn instructions_of(graph: &Graph, bodies: &[Body], loops: &[Loop], around: &[Vec<u32>], index: usize) -> u64 {
     let inner = |block: u32| {
-        (0..bodies.len())
+        let inside = around[block as usize].iter().map(|other| *other as usize);
+        inside
             .filter(|other| {
-                bodies[*other].blocks.len() <= bodies[index].blocks.len() && bodies[*other].blocks.binary_search(&block).is_ok()
+                *other == index || (bodies[*other].blocks.len() <= bodies[index].blocks.len() && !loops[*other].metered)
             })
-            .filter(|other| *other == index || !loops[*other].metered)
             .map(|other| loops[other].trips_max.map_or(u64::MAX, |trips| trips.saturating_add(1)))
             .fold(1, u64::saturating_mul)
     };
@@ -116,11 +126,14 @@ fn instructions_of(graph: &Graph, bodies: &[Body], loops: &[Loop], index: usize)
 pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
     let mut all = vec![Some(1u64); graph.blocks().len()];
     for body in bodies(graph) {
-        let bound = loops.iter().find(|other| other.head == body.head).and_then(|found| found.trips_max);
-        let factor = bound.filter(|_| body.reducible).and_then(|trips| trips.checked_add(1));
-        // The blocks of a loop that was not looked at closely are unknown.
-        let blocks = if body.reducible { body.blocks } else { (0..all.len() as u32).collect() };
-        for block in blocks {
+        let place = loops.binary_search_by_key(&body.head, |other| other.head);
+        let bound = place.ok().and_then(|place| loops[place].trips_max);
+        let factor = bound.and_then(|trips| trips.checked_add(1));
+        if !body.reducible {
+            // Its blocks are not known.
+            return vec![None; all.len()];
+        }
+        for block in body.blocks {
             let count = &mut all[block as usize];
             *count = count.zip(factor).and_then(|(count, factor)| count.checked_mul(factor));
         }
@@ -213,13 +226,11 @@ impl Tracking<'_> {
         let mut before: Vec<Option<Relations>> = vec![None; blocks.len()];
         before[head] = Some(Relations::of(contract));
         let mut ends: Vec<Option<Relations>> = vec![None; blocks.len()];
-        let mut pending = vec![false; blocks.len()];
-        pending[head] = true;
-        while let Some(index) = pending.iter().position(|pending| *pending) {
-            pending[index] = false;
+        let mut pending = BTreeSet::from([head]);
+        while let Some(index) = pending.pop_first() {
             let Some(mut relations) = before[index].clone() else { continue };
             let block = &self.graph.blocks()[blocks[index] as usize];
-            *steps += u64::from(block.end - block.start) + 8;
+            *steps += u64::from(block.end - block.start) + 8 + relations.cells.len() as u64;
             if *steps > LOOP_STEPS_MAX {
                 return None;
             }
@@ -236,7 +247,9 @@ impl Tracking<'_> {
                         true
                     }
                 };
-                pending[next] |= changed;
+                if changed {
+                    pending.insert(next);
+                }
             }
         }
         Some(ends.into_iter().flatten().collect())

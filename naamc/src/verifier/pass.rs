@@ -8,8 +8,16 @@ use super::flow::RegisterLiveness;
 use super::memory::Memory;
 use super::state::{Address, Linear, State, Word};
 use crate::abi::Helper;
-use crate::cfg::Graph;
+use crate::cfg::{Block, Graph};
 use crate::isa::{Instruction, Register};
+use std::collections::BTreeMap;
+
+/// Symbols of one pass: bounds its memory.
+const SYMBOLS_MAX: usize = 2_000_000;
+/// Known cells in all states that wait: bounds the memory of a pass.
+const WAITING_CELLS_MAX: usize = 2_000_000;
+/// What a state without cells takes, in cells.
+const CELLS_PER_STATE: usize = 48;
 
 /// A place where only a contract holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +34,15 @@ pub(super) trait Cuts {
     fn arrive(&mut self, checker: &mut Checker<'_>, cut: Cut, state: &State);
     /// What holds after it; none if nothing can be there.
     fn enter(&mut self, checker: &mut Checker<'_>, cut: Cut) -> Option<State>;
+    /// Whether the loop at this head must be gone through again, because more arrived than was known when it was entered.
+    fn again(&mut self, head: u32) -> bool {
+        let _ = head;
+        false
+    }
+    /// Whether [`Cuts::again`] is ever true.
+    fn repeats(&self) -> bool {
+        false
+    }
 }
 
 /// The code and what was found out about it once.
@@ -42,41 +59,98 @@ pub(super) fn is_suspension(instruction: &Instruction) -> bool {
 
 impl Code<'_> {
     /// Runs one pass; false if the checker's steps exceed the limit on the way.
+    ///
+    /// Loops are gone through again until they are stable before what follows them is looked at, as in Bourdoncle, "Efficient chaotic
+    /// iteration strategies with widenings", 1993: else every loop would wait for all loops before it once a round.
     pub(super) fn pass(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, steps_max: u64) -> bool {
-        let mut incoming: Vec<Option<State>> = vec![None; self.graph.blocks().len()];
+        let mut incoming = Incoming::default();
+        let mut resumptions: BTreeMap<usize, (Incoming, usize)> = BTreeMap::new();
+        let ends = if cuts.repeats() { self.loop_ends() } else { BTreeMap::new() };
         self.flow(checker, cuts, &mut incoming, 0, entry(checker));
-        for (index, block) in self.graph.blocks().iter().enumerate() {
-            let mut state = incoming[index].take();
-            if self.graph.loop_heads().binary_search(&block.start).is_ok() {
+        let mut index = 0;
+        while let Some(block) = self.graph.blocks().get(index) {
+            let mut state = incoming.take(index);
+            if self.is_head(block.start) {
+                if cuts.repeats() && !resumptions.contains_key(&index) {
+                    checker.steps += incoming.cells as u64 / 8;
+                    resumptions.insert(index, (incoming.clone(), checker.symbols.len()));
+                }
                 state = cuts.enter(checker, Cut::Loop(block.start));
             }
-            for at in block.start..block.end {
-                checker.steps += 1;
-                let instruction = &self.instructions[at as usize];
-                if is_suspension(instruction) {
-                    if let Some(state) = &mut state {
-                        state.keep_registers(self.liveness.before(at));
-                        checker.before_call(state, at, instruction);
-                        cuts.arrive(checker, Cut::Suspension(at), state);
-                    }
-                    state = cuts.enter(checker, Cut::Suspension(at));
-                }
-                if let Some(state) = &mut state {
-                    checker.step(state, at, instruction);
-                }
-            }
-            if let Some(state) = state {
-                self.leave(checker, cuts, &mut incoming, block.end - 1, state);
-            }
-            if checker.steps > steps_max {
+            self.run(checker, cuts, &mut incoming, block, state);
+            let waiting = incoming.cells + resumptions.values().map(|(incoming, _)| incoming.cells).sum::<usize>();
+            if checker.steps > steps_max || checker.symbols.len() > SYMBOLS_MAX || waiting > WAITING_CELLS_MAX {
                 return false;
+            }
+            index += 1;
+            for head in ends.get(&(index - 1)).into_iter().flatten() {
+                if cuts.again(self.graph.blocks()[*head].start) {
+                    resumptions.retain(|other, _| other <= head);
+                    if let Some((before, symbols)) = resumptions.get(head) {
+                        checker.steps += before.cells as u64 / 8;
+                        checker.symbols.forget(*symbols);
+                        incoming = before.clone();
+                        index = *head;
+                        break;
+                    }
+                }
+                resumptions.remove(head);
             }
         }
         true
     }
 
+    fn is_head(&self, at: u32) -> bool {
+        self.graph.loop_heads().binary_search(&at).is_ok()
+    }
+
+    /// The last blocks of loops with their heads, inner ones first.
+    fn loop_ends(&self) -> BTreeMap<usize, Vec<usize>> {
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        for edge in self.graph.retreating_edges() {
+            if let (Some(head), Some(from)) = (self.graph.block_of(edge.head), self.graph.block_of(edge.from_instruction)) {
+                let end = last.entry(head).or_default();
+                *end = from.max(*end);
+            }
+        }
+        let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (head, end) in last.into_iter().rev() {
+            ends.entry(end).or_default().push(head);
+        }
+        ends
+    }
+
+    /// Executes a block.
+    fn run(
+        &self,
+        checker: &mut Checker<'_>,
+        cuts: &mut impl Cuts,
+        incoming: &mut Incoming,
+        block: &Block,
+        mut state: Option<State>,
+    ) {
+        for at in block.start..block.end {
+            checker.steps += 1;
+            let instruction = &self.instructions[at as usize];
+            if is_suspension(instruction) {
+                if let Some(state) = &mut state {
+                    state.keep_registers(self.liveness.before(at));
+                    checker.before_call(state, at, instruction);
+                    cuts.arrive(checker, Cut::Suspension(at), state);
+                }
+                state = cuts.enter(checker, Cut::Suspension(at));
+            }
+            if let Some(state) = &mut state {
+                checker.step(state, at, instruction);
+            }
+        }
+        if let Some(state) = state {
+            self.leave(checker, cuts, incoming, block.end - 1, state);
+        }
+    }
+
     /// Sends the state at the end of a block on its ways.
-    fn leave(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, incoming: &mut [Option<State>], at: u32, mut state: State) {
+    fn leave(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, incoming: &mut Incoming, at: u32, mut state: State) {
         match self.instructions[at as usize] {
             Instruction::Exit => checker.exit(&mut state, at),
             Instruction::Jump { target } => self.flow(checker, cuts, incoming, target, state),
@@ -92,18 +166,40 @@ impl Code<'_> {
         }
     }
 
-    fn flow(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, incoming: &mut [Option<State>], to: u32, mut state: State) {
+    fn flow(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, incoming: &mut Incoming, to: u32, mut state: State) {
         state.keep_registers(self.liveness.before(to));
         state.collect(&checker.symbols);
-        if self.graph.loop_heads().binary_search(&to).is_ok() {
+        if self.is_head(to) {
             cuts.arrive(checker, Cut::Loop(to), &state);
         } else if let Some(block) = self.graph.block_of(to) {
             checker.steps += state.memory.cells().len() as u64 / 8;
-            incoming[block] = Some(match incoming[block].take() {
+            let joined = match incoming.take(block) {
                 None => state,
                 Some(other) => other.join(&state, &mut checker.symbols),
-            });
+            };
+            incoming.put(block, joined);
         }
+    }
+}
+
+/// States that wait before their blocks.
+#[derive(Clone, Default)]
+struct Incoming {
+    states: BTreeMap<usize, State>,
+    /// Known cells in all of them, and some more for the states themselves.
+    cells: usize,
+}
+
+impl Incoming {
+    fn take(&mut self, block: usize) -> Option<State> {
+        let state = self.states.remove(&block)?;
+        self.cells -= state.memory.cells().len() + CELLS_PER_STATE;
+        Some(state)
+    }
+
+    fn put(&mut self, block: usize, state: State) {
+        self.cells += state.memory.cells().len() + CELLS_PER_STATE;
+        self.states.insert(block, state);
     }
 }
 

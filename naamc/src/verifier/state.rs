@@ -65,6 +65,15 @@ impl Symbols {
         Linear { symbol: Some(self.table.len() as u32 - 1), delta: 0 }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Forgets all symbols but the first so many.
+    pub(super) fn forget(&mut self, count: usize) {
+        self.table.truncate(count);
+    }
+
     pub(super) fn definition(&self, symbol: u32) -> Definition {
         self.table[symbol as usize].0
     }
