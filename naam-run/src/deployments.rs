@@ -39,7 +39,9 @@ pub fn deploy(control: &Control, options: &Deploy, as_json: bool) -> Result<(), 
 
 /// A deployment as lines.
 pub fn describe(deployment: &DeploymentRecord) -> String {
-    let mut lines = vec![format!("{}  bundle {}", deployment.name, &deployment.bundle.get(..16).unwrap_or(&deployment.bundle))];
+    let draining = if deployment.draining { ", draining" } else { "" };
+    let id = deployment.bundle.get(..16).unwrap_or(&deployment.bundle);
+    let mut lines = vec![format!("{}  bundle {id}{draining}", deployment.name)];
     for (declared, Binding { region, rights }) in &deployment.bindings {
         lines.push(format!("  {declared} is region {region} ({rights})"));
     }

@@ -373,6 +373,7 @@ impl Supervisor {
             constants: request.constants,
             limits: request.limits,
             handlers: deployed.handlers,
+            draining: false,
         };
         let bundle = read_sealed(bundle)?;
         let mut state = self.state();
@@ -400,20 +401,19 @@ impl Supervisor {
             .ok_or_else(|| ControlError::new(Code::NotFound, format!("deployment {name:?} has no bundle")))
     }
 
-    /// Drains a deployment and removes it, its grants included.
+    /// Drains a deployment and removes it, its grants included. Other changes go on meanwhile.
     pub async fn undeploy(&self, tenant: u32, name: &str) -> Result<(), ControlError> {
-        let _change = self.changes.lock().await;
         let deployment = {
-            let state = self.state();
+            let _change = self.changes.lock().await;
+            let mut state = self.state();
             authorise(&state.records, self.owner, tenant, Action::Change)?;
-            state.deployment(name)?
+            let mut deployment = state.deployment(name)?;
+            deployment.draining = true;
+            state.records.put(name, &deployment)?;
+            deployment
         };
-        match tokio::time::timeout(
-            DRAIN_MAX,
-            self.place.order(Order::Undeploy { index: deployment.index, generation: deployment.generation }, &[]),
-        )
-        .await
-        {
+        let order = Order::Undeploy { index: deployment.index, generation: deployment.generation };
+        match tokio::time::timeout(DRAIN_MAX, self.place.order(order, &[])).await {
             Ok(answered) => answered?,
             Err(_) => {
                 return Err(ControlError::new(
@@ -423,7 +423,8 @@ impl Supervisor {
                 .hint("it takes no new ones; try again"));
             }
         };
-        self.state().forget_deployment(name)?;
+        let _change = self.changes.lock().await;
+        self.state().forget_deployment(&deployment)?;
         self.spread_grants().await
     }
 
@@ -521,7 +522,13 @@ impl State {
         })
     }
 
-    fn forget_deployment(&mut self, name: &str) -> Result<(), ControlError> {
+    /// Removes a deployment that is drained, unless somebody else has done so.
+    fn forget_deployment(&mut self, drained: &DeploymentRecord) -> Result<(), ControlError> {
+        let name = drained.name.as_str();
+        let there = self.records.get::<DeploymentRecord>(name)?;
+        if there.is_none_or(|there| (there.index, there.generation) != (drained.index, drained.generation)) {
+            return Ok(());
+        }
         let grants: Vec<GrantRecord> = self.records.list(&format!("{name}/"))?;
         for grant in grants {
             self.records.remove::<GrantRecord>(&grants::key(name, grant.tenant))?;

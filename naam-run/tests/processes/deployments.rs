@@ -142,16 +142,18 @@ fn constants_make_a_bundle_of_their_own() {
     assert_eq!(cache["constants"], json!({ "cache": 1 }));
 }
 
-#[test]
-fn a_client_is_told_when_the_place_dies_under_it() {
-    let scratch = Scratch::new();
+/// A cluster whose deployment `counter` has one message under way that does not end: it waits for a lock that nobody holds. `other` has the
+/// same region.
+fn with_a_message_under_way<'a>(scratch: &'a Scratch) -> (Cluster<'a>, std::process::Child) {
     let cluster = scratch.start(&[]);
-    let file = bundle(&scratch, "counter");
+    let file = bundle(scratch, "counter");
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
     let fuel = ["--back-edges", "4294967295", "--udma-operations", "4294967295"];
-    cluster.run(&[&["deploy", &file, "--as", "counter", "--bind", "counters=numbers"], &fuel[..]].concat()).fine();
-    // Counter 0 is the lock of transfers: taken for ever, it keeps a message under way.
-    invoke(&cluster, "counter/count", &json!({ "index": 0, "value": 1 }));
+    for name in ["counter", "other"] {
+        cluster.run(&[&["deploy", &file, "--as", name, "--bind", "counters=numbers"], &fuel[..]].concat()).fine();
+    }
+    // Counter 0 is the lock of transfers.
+    invoke(&cluster, "other/count", &json!({ "index": 0, "value": 1 }));
     let waiting = scratch
         .command()
         .args(["invoke", "counter/transfer", "--message", "{\"from\": 1, \"to\": 2}"])
@@ -160,12 +162,50 @@ fn a_client_is_told_when_the_place_dies_under_it() {
         .spawn()
         .unwrap();
     while cluster.run(&["status", "--json"]).json()["places"][0]["executors"][0]["counters"]["requests"] != 2 {}
+    (cluster, waiting)
+}
+
+#[test]
+fn a_client_is_told_when_the_place_dies_under_it() {
+    let scratch = Scratch::new();
+    let (cluster, waiting) = with_a_message_under_way(&scratch);
     cluster.place().kill();
     let output = waiting.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("the executor died") && stderr.contains("the terminal where it ran"), "{stderr}");
     cluster.ended().refused(1, &["died"]);
+}
+
+#[test]
+fn a_client_that_is_killed_leaves_no_session() {
+    let scratch = Scratch::new();
+    let (cluster, mut waiting) = with_a_message_under_way(&scratch);
+    assert_eq!(cluster.run(&["status", "--json"]).json()["sessions"], 1);
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    while cluster.run(&["status", "--json"]).json()["sessions"] != 0 {}
+    assert_eq!(invoke(&cluster, "counter/count", &json!({ "index": 5, "value": 1 }))["result"], 0);
+}
+
+#[test]
+fn undeploying_waits_for_what_is_under_way_and_takes_nothing_new() {
+    let scratch = Scratch::new();
+    let (cluster, waiting) = with_a_message_under_way(&scratch);
+    let mut undeploying = scratch.command().args(["undeploy", "counter"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let refused = loop {
+        let ran = cluster.run(&["invoke", "counter/count"]);
+        if ran.code != Some(0) {
+            break ran;
+        }
+    };
+    refused.refused(1, &["unknown deployment"]);
+    assert!(undeploying.try_wait().unwrap().is_none(), "a message is under way");
+    invoke(&cluster, "other/count", &json!({ "index": 0, "value": u64::MAX }));
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(undeploying.wait().unwrap().success());
+    cluster.run(&["invoke", "counter/count"]).refused(1, &["no deployment"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::supervisor::error::ControlError;
 use crate::supervisor::protocol::{Answer, MayInvoke, Session, Start};
 use crate::transport::shared_memory::RingLink;
 use crate::udma::Local;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,6 +41,8 @@ struct Orders {
     last_token: u64,
     /// By token: what remains before the order is answered.
     acknowledgements: HashMap<u64, Acknowledgement>,
+    /// Deployments by index and generation that executors may still hold.
+    held: HashSet<(u16, u16)>,
     /// By index and generation: executors that still drain a deployment, and the orders that wait for it.
     drains: HashMap<(u16, u16), (usize, Vec<u64>)>,
 }
@@ -82,6 +84,7 @@ impl Executors {
 
     /// Serves a deployment; order `number` is answered when all do.
     pub(crate) fn deploy(&self, number: u64, prepared: Prepared) {
+        self.pending.orders().held.insert((prepared.deployment.index(), prepared.deployment.generation()));
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Deploy(prepared.deployment.clone()));
         }
@@ -92,6 +95,10 @@ impl Executors {
     pub(crate) fn undeploy(&self, number: u64, index: u16, generation: u16) {
         let first = {
             let mut orders = self.pending.orders();
+            if !orders.held.contains(&(index, generation)) {
+                drop(orders);
+                return self.pending.answers.send(number, Ok(Answer::Done), &[]);
+            }
             let (_, waiting) = orders.drains.entry((index, generation)).or_insert_with(|| (self.count(), Vec::new()));
             waiting.push(number);
             waiting.len() == 1
@@ -167,6 +174,7 @@ impl Pending {
                 if *left == 0
                     && let Some((_, waiting)) = orders.drains.remove(&(index, generation))
                 {
+                    orders.held.remove(&(index, generation));
                     for number in waiting {
                         self.answers.send(number, Ok(Answer::Done), &[]);
                     }

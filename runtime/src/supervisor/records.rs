@@ -145,6 +145,9 @@ pub struct DeploymentRecord {
     pub limits: Limits,
     /// Its handlers, ascending by name.
     pub handlers: Vec<HandlerSummary>,
+    /// Whether it takes no more requests, and goes when none is under way.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 impl Record for DeploymentRecord {
