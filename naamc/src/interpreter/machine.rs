@@ -18,8 +18,16 @@ enum Next {
     Target(u32),
 }
 
+/// Why a turn ends: an [`Outcome`] whose number is still in r0. Small, since every step may return it.
+#[derive(Clone, Copy)]
+enum End {
+    Finished,
+    Suspended,
+    Failed(Failure),
+}
+
 /// What checked code can never do.
-const FAULT: Outcome = Outcome::Failed(Failure::EngineFault);
+const FAULT: End = End::Failed(Failure::EngineFault);
 
 /// Bytes behind an address.
 enum Place {
@@ -38,6 +46,14 @@ pub(super) struct Machine<'a, E: ?Sized, O> {
 
 impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
     pub(super) fn turn(&mut self) -> Outcome {
+        match self.steps() {
+            End::Finished => Outcome::Finished(self.activation.registers[Register::R0.index()]),
+            End::Suspended => Outcome::Suspended,
+            End::Failed(failure) => Outcome::Failed(failure),
+        }
+    }
+
+    fn steps(&mut self) -> End {
         let mut at = match self.begin() {
             Ok(at) => at,
             Err(end) => return end,
@@ -53,7 +69,7 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
             if metered {
                 match self.activation.back_edges_left.checked_sub(1) {
                     Some(left) => self.activation.back_edges_left = left,
-                    None => return Outcome::Failed(Failure::BackEdgesExhausted),
+                    None => return End::Failed(Failure::BackEdgesExhausted),
                 }
             }
             at = next;
@@ -61,7 +77,7 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
     }
 
     /// Index of the instruction that the turn starts with.
-    fn begin(&mut self) -> Result<usize, Outcome> {
+    fn begin(&mut self) -> Result<usize, End> {
         self.activation.registers[Register::R10.index()] = STACK_END;
         if self.activation.point == POINT_START {
             for range in &self.program.zeroed {
@@ -83,30 +99,33 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
         match self.program.steps.get(at) {
             Some(step) if step.following_metered => {
                 let left = self.activation.back_edges_left.checked_sub(1);
-                self.activation.back_edges_left = left.ok_or(Outcome::Failed(Failure::BackEdgesExhausted))?;
+                self.activation.back_edges_left = left.ok_or(End::Failed(Failure::BackEdgesExhausted))?;
             }
             _ => {}
         }
         Ok(at + 1)
     }
 
-    fn get(&self, register: Register) -> Result<u64, Outcome> {
+    #[inline(always)]
+    fn get(&self, register: Register) -> Result<u64, End> {
         self.activation.registers.get(register.index()).copied().ok_or(FAULT)
     }
 
-    fn set(&mut self, register: Register, value: u64) -> Result<(), Outcome> {
+    #[inline(always)]
+    fn set(&mut self, register: Register, value: u64) -> Result<(), End> {
         *self.activation.registers.get_mut(register.index()).ok_or(FAULT)? = value;
         Ok(())
     }
 
-    fn operand(&self, operand: Operand) -> Result<u64, Outcome> {
+    #[inline(always)]
+    fn operand(&self, operand: Operand) -> Result<u64, End> {
         match operand {
             Operand::Register(register) => self.get(register),
             Operand::Immediate(number) => Ok(i64::from(number) as u64),
         }
     }
 
-    fn execute(&mut self, instruction: &Instruction, point: u32) -> Result<Next, Outcome> {
+    fn execute(&mut self, instruction: &Instruction, point: u32) -> Result<Next, End> {
         match *instruction {
             Instruction::Alu { width, operation, destination, source } => {
                 let value = arithmetic::alu(width, operation, self.get(destination)?, self.operand(source)?);
@@ -158,17 +177,19 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
             }
             Instruction::CallHelper { number } => self.call(Helper::from_number(number).ok_or(FAULT)?, point)?,
             Instruction::CallLocal { .. } => return Err(FAULT),
-            Instruction::Exit => return Err(Outcome::Finished(self.get(Register::R0)?)),
+            Instruction::Exit => return Err(End::Finished),
         }
         Ok(Next::Following)
     }
 
-    fn address(&self, base: Register, offset: i32) -> Result<u64, Outcome> {
+    #[inline(always)]
+    fn address(&self, base: Register, offset: i32) -> Result<u64, End> {
         Ok(self.get(base)?.wrapping_add_signed(offset.into()))
     }
 
     /// The bytes behind an address. No access spans stack and body.
-    fn place(&self, address: u64, length: usize) -> Result<Place, Outcome> {
+    #[inline(always)]
+    fn place(&self, address: u64, length: usize) -> Result<Place, End> {
         if length == 0 {
             return Ok(Place::Memory(0..0));
         }
@@ -186,37 +207,39 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
         inside(READ_ONLY_START, self.program.read_only.len()).map(Place::ReadOnly).ok_or(FAULT)
     }
 
-    fn bytes(&self, address: u64, length: usize) -> Result<&[u8], Outcome> {
+    fn bytes(&self, address: u64, length: usize) -> Result<&[u8], End> {
         match self.place(address, length)? {
             Place::Memory(range) => self.activation.memory.get(range).ok_or(FAULT),
             Place::ReadOnly(range) => self.program.read_only.get(range).ok_or(FAULT),
         }
     }
 
-    fn bytes_mut(&mut self, address: u64, length: usize) -> Result<&mut [u8], Outcome> {
+    fn bytes_mut(&mut self, address: u64, length: usize) -> Result<&mut [u8], End> {
         match self.place(address, length)? {
             Place::Memory(range) => self.activation.memory.get_mut(range).ok_or(FAULT),
             Place::ReadOnly(_) => Err(FAULT),
         }
     }
 
-    fn load(&self, address: u64, size: Size) -> Result<u64, Outcome> {
+    #[inline(always)]
+    fn load(&self, address: u64, size: Size) -> Result<u64, End> {
         let mut word = [0; 8];
         word[..size.bytes()].copy_from_slice(self.bytes(address, size.bytes())?);
         Ok(u64::from_le_bytes(word))
     }
 
-    fn store(&mut self, address: u64, size: Size, value: u64) -> Result<(), Outcome> {
+    #[inline(always)]
+    fn store(&mut self, address: u64, size: Size, value: u64) -> Result<(), End> {
         self.bytes_mut(address, size.bytes())?.copy_from_slice(&value.to_le_bytes()[..size.bytes()]);
         Ok(())
     }
 
     /// A `u32` argument: the low half of its register.
-    fn number(&self, register: Register) -> Result<usize, Outcome> {
+    fn number(&self, register: Register) -> Result<usize, End> {
         Ok(self.get(register)? as u32 as usize)
     }
 
-    fn region(&self, register: Register) -> Result<u16, Outcome> {
+    fn region(&self, register: Register) -> Result<u16, End> {
         match self.get(register)?.wrapping_sub(REGION_START) {
             region if region < REGIONS_MAX as u64 => Ok(region as u16),
             _ => Err(FAULT),
@@ -224,7 +247,7 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
     }
 
     /// Calls a helper. Those without a result leave 0 in r0.
-    fn call(&mut self, helper: Helper, point: u32) -> Result<(), Outcome> {
+    fn call(&mut self, helper: Helper, point: u32) -> Result<(), End> {
         let result = match helper {
             Helper::Read | Helper::Write | Helper::CompareSwap | Helper::FetchAdd => return self.udma(helper, point),
             Helper::Length => {
@@ -254,13 +277,13 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
                 let left = self.bytes(self.get(Register::R1)?, length)?;
                 left.cmp(self.bytes(self.get(Register::R2)?, length)?) as i64 as u64
             }
-            Helper::Executor => u64::from(self.environment.executor().map_err(Outcome::Failed)?),
+            Helper::Executor => u64::from(self.environment.executor().map_err(End::Failed)?),
         };
         self.set(Register::R0, result)
     }
 
     /// Copies bytes that may overlap.
-    fn copy(&mut self, to: u64, from: u64, length: usize) -> Result<(), Outcome> {
+    fn copy(&mut self, to: u64, from: u64, length: usize) -> Result<(), End> {
         let Place::Memory(to) = self.place(to, length)? else { return Err(FAULT) };
         match self.place(from, length)? {
             // `place` gives ranges inside the memory only, which is what `copy_within` asks for.
@@ -274,13 +297,13 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
     }
 
     /// A UDMA call: everything live is in the activation already, so to suspend is to return.
-    fn udma(&mut self, helper: Helper, point: u32) -> Result<(), Outcome> {
+    fn udma(&mut self, helper: Helper, point: u32) -> Result<(), End> {
         if self.program.points.get(point as usize).is_none() {
             return Err(FAULT);
         }
         self.activation.point = point;
         if self.activation.udma_operations_left == 0 {
-            return Err(Outcome::Failed(Failure::UdmaOperationsExhausted));
+            return Err(End::Failed(Failure::UdmaOperationsExhausted));
         }
         let issued = match helper {
             Helper::Read => self.read()?,
@@ -306,19 +329,19 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
                 self.observer.executed(point, helper, self.activation, result);
                 Ok(())
             }
-            Issued::Suspend => Err(Outcome::Suspended),
-            Issued::Failed(failure) => Err(Outcome::Failed(failure)),
+            Issued::Suspend => Err(End::Suspended),
+            Issued::Failed(failure) => Err(End::Failed(failure)),
         }
     }
 
     /// Counts an operation and takes its result.
-    fn executed(&mut self, result: i64) -> Result<(), Outcome> {
+    fn executed(&mut self, result: i64) -> Result<(), End> {
         self.activation.udma_operations_left = self.activation.udma_operations_left.saturating_sub(1);
         self.activation.udma_operations = self.activation.udma_operations.saturating_add(1);
         self.set(Register::R0, result as u64)
     }
 
-    fn read(&mut self) -> Result<Issued, Outcome> {
+    fn read(&mut self) -> Result<Issued, End> {
         let (region, offset) = (self.region(Register::R1)?, self.get(Register::R2)?);
         let Place::Memory(range) = self.place(self.get(Register::R3)?, self.number(Register::R4)?)? else { return Err(FAULT) };
         let destination = self.activation.memory.get_mut(range).ok_or(FAULT)?;
@@ -329,7 +352,7 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
         Ok(issued)
     }
 
-    fn write(&mut self) -> Result<Issued, Outcome> {
+    fn write(&mut self) -> Result<Issued, End> {
         let (region, offset) = (self.region(Register::R1)?, self.get(Register::R2)?);
         let source = match self.place(self.get(Register::R3)?, self.number(Register::R4)?)? {
             Place::Memory(range) => self.activation.memory.get(range).ok_or(FAULT)?,
@@ -339,7 +362,7 @@ impl<E: Environment + ?Sized, O: Observer> Machine<'_, E, O> {
     }
 
     /// An atomic on eight bytes; the old value, or 0 after an error, goes to `destination`.
-    fn word(&mut self, destination: u64, operation: impl FnOnce(u16, u64, &mut u64) -> Udma<'_>) -> Result<Issued, Outcome> {
+    fn word(&mut self, destination: u64, operation: impl FnOnce(u16, u64, &mut u64) -> Udma<'_>) -> Result<Issued, End> {
         let (region, offset) = (self.region(Register::R1)?, self.get(Register::R2)?);
         let Place::Memory(range) = self.place(destination, Size::B8.bytes())? else { return Err(FAULT) };
         let mut old = 0;
