@@ -141,9 +141,9 @@ fn samples_compute_what_the_same_c_computes_natively() {
     for block in text.split("case ") {
         // A block begins with a case, but for the first, and may end with the next file's lines.
         let mut lines = block.lines().map(|line| line.split_once(' ').unwrap_or((line, ""))).peekable();
-        if handlers.is_some() {
+        if let Some(handlers) = &handlers {
+            let handlers: &Handlers = handlers;
             let (name, request) = lines.next().expect("a request");
-            let handlers: &Handlers = handlers.as_ref().expect("a file");
             let result: i32 = lines.next_if(|line| line.0 == "result").expect("a result").1.parse().expect("a number");
             let reply = bytes_of(lines.next_if(|line| line.0 == "reply").expect("a reply").1);
             let mut after = regions.clone();

@@ -28,7 +28,11 @@ fn worker_process() {
 /// What a stream of messages leaves behind: each message's ending, and the regions.
 type Trail = (Vec<Ending>, Vec<Vec<u8>>);
 
-fn stream(subject: &Subject, count: usize) -> (Vec<Vec<u8>>, Vec<(usize, Vec<u8>)>) {
+/// A handler's index and a body for it.
+type Message = (usize, Vec<u8>);
+
+/// Contents of regions to start from, and messages.
+fn stream(subject: &Subject, count: usize) -> (Vec<Vec<u8>>, Vec<Message>) {
     let mut random = fastrand::Rng::with_seed(SEED);
     let contents = subject.region_contents(&mut random);
     let messages = (0..count)
