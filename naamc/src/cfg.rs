@@ -6,7 +6,7 @@
 
 use crate::abi::{INSTRUCTIONS_MAX, REGISTERS_MAX};
 use crate::diagnostic::{Code, Finding};
-use crate::isa::{Instruction, Operand, Register};
+use crate::isa::{AtomicOperation, Instruction, Operand, Register, Size, Width};
 
 /// A run of instructions that is entered at its first and left after its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +181,10 @@ fn reachable(instructions: &[Instruction]) -> Result<Vec<bool>, Vec<Finding>> {
         if let Instruction::CallLocal { .. } = instruction {
             findings.push(Finding::new(Code::CALL_NOT_INLINED, "a call between functions is left in a flat function").at(index));
         }
+        if !is_possible(instruction) {
+            let message = "no eBPF code has this instruction: its width, size or flags do not exist";
+            findings.push(Finding::new(Code::INSTRUCTION_IMPOSSIBLE, message).at(index));
+        }
         if let Some(register) =
             registers_named(instruction).into_iter().flatten().find(|register| register.index() >= REGISTERS_MAX)
         {
@@ -199,6 +203,20 @@ fn reachable(instructions: &[Instruction]) -> Result<Vec<bool>, Vec<Finding>> {
     }
     findings.sort_by_key(|finding| (finding.place.instruction, finding.code));
     if findings.is_empty() { Ok(reached) } else { Err(findings) }
+}
+
+/// Whether decoding can give this instruction. Bundles bring instructions that nobody decoded.
+fn is_possible(instruction: &Instruction) -> bool {
+    match *instruction {
+        Instruction::MoveSignExtend { width, bits, .. } => matches!((width, bits), (_, 8 | 16) | (Width::W64, 32)),
+        Instruction::ByteOrder { bits, .. } => matches!(bits, 16 | 32 | 64),
+        Instruction::Load { size, signed, .. } => !(signed && size == Size::B8),
+        Instruction::Atomic { operation, size, fetch, .. } => {
+            let exchanges = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
+            size >= Size::B4 && (fetch || !exchanges)
+        }
+        _ => true,
+    }
 }
 
 /// Every register that an instruction names.
@@ -295,7 +313,7 @@ fn depth_first(blocks: &[Block]) -> (Vec<u32>, Vec<(u32, u32)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::{Condition, Width};
+    use crate::isa::Condition;
 
     fn jump_if(target: u32) -> Instruction {
         let (left, right) = (Register(6), Operand::Immediate(0));
@@ -375,6 +393,32 @@ mod tests {
         assert_eq!(codes(&[]), [(Code::FUNCTION_LENGTH, None)]);
         let bad = Instruction::LoadImmediate { destination: Register(39), value: 0 };
         assert_eq!(codes(&[bad, Instruction::Exit]), [(Code::REGISTER_UNKNOWN, Some(0))]);
+    }
+
+    #[test]
+    fn instructions_that_decoding_cannot_give_are_refused() {
+        let (destination, source, base) = (Register(1), Register(2), Register(10));
+        let extend = |width, bits| Instruction::MoveSignExtend { width, bits, destination, source };
+        let order = |bits| Instruction::ByteOrder { order: crate::isa::ByteOrder::Big, bits, destination };
+        let atomic = |operation, size, fetch| Instruction::Atomic { operation, size, fetch, base, offset: -8, source };
+        let bad = [
+            extend(Width::W64, 0),
+            extend(Width::W64, 64),
+            extend(Width::W32, 32),
+            order(0),
+            order(8),
+            Instruction::Load { size: Size::B8, signed: true, destination, base, offset: -8 },
+            atomic(AtomicOperation::Add, Size::B2, false),
+            atomic(AtomicOperation::Exchange, Size::B8, false),
+            atomic(AtomicOperation::CompareExchange, Size::B4, false),
+        ];
+        for instruction in bad {
+            assert_eq!(codes(&[instruction, Instruction::Exit]), [(Code::INSTRUCTION_IMPOSSIBLE, Some(0))], "{instruction:?}");
+        }
+        let good = [extend(Width::W64, 32), order(16), atomic(AtomicOperation::Exchange, Size::B4, true)];
+        for instruction in good {
+            Graph::new(&[instruction, Instruction::Exit]).expect("possible");
+        }
     }
 
     #[test]

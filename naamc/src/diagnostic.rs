@@ -119,6 +119,8 @@ codes! {
         "A contract names registers, bytes or values that cannot be. The bundle was changed after it was built: build it anew.";
     MESSAGE_TOO_LONG = 228, "the message struct is too large",
         "A message under way carries its header and the whole message struct in 8 KiB. Make the struct smaller, or read and write large values in several messages.";
+    INSTRUCTION_IMPOSSIBLE = 229, "an instruction that cannot be",
+        "The bundle has an instruction with a width, size or flag that eBPF does not know, so it was not decoded from an object file. The bundle was changed after it was built: build it anew.";
     MESSAGE_BOUNDS = 301, "outside the message",
         "A load, store or helper call may touch bytes before or after the handler's message struct. The verifier knows the values that an index or length can have at that place; where they do not fit, test them first, or clamp them with `naam_at_most`, which the optimiser cannot see through.";
     STACK_BOUNDS = 302, "outside the stack",

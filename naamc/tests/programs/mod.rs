@@ -273,6 +273,7 @@ impl Maker<'_> {
                 target: 0,
             });
         }
+        let start = length.and_then(|length| self.start_with_room(length));
         for (parameter, register) in helper.parameters().iter().zip(Register::ARGUMENTS) {
             match parameter {
                 naamc::abi::Parameter::Region(rights) => {
@@ -293,7 +294,19 @@ impl Maker<'_> {
                         false => (Register(6), self.random.i32(0..7) * 8),
                     };
                     self.copy(register, base);
-                    self.alu(Width::W64, AluOperation::Add, register, Operand::Immediate(by));
+                    match start {
+                        // Room for start and length together was tested.
+                        Some(start) => {
+                            let by = if base == Register::R10 {
+                                -FRAME_BYTES
+                            } else {
+                                self.random.i32(0..=BODY_BYTES as i32 - FRAME_BYTES)
+                            };
+                            self.alu(Width::W64, AluOperation::Add, register, Operand::Immediate(by));
+                            self.alu(Width::W64, AluOperation::Add, register, Operand::Register(start));
+                        }
+                        None => self.alu(Width::W64, AluOperation::Add, register, Operand::Immediate(by)),
+                    }
                 }
             }
         }
@@ -302,6 +315,38 @@ impl Maker<'_> {
             let number = self.number();
             self.copy(number, Register::R0);
         }
+    }
+
+    /// Sometimes a number that fits into the frame together with a length, by a test of the sum or of what is left.
+    fn start_with_room(&mut self, length: Register) -> Option<Register> {
+        let start = self.number();
+        if start == length || self.random.bool() {
+            return None;
+        }
+        let slack = if self.random.u8(0..12) == 0 { 1 } else { 0 };
+        let leave = |maker: &mut Self, left: Register, right: Operand| {
+            maker.ends.push(maker.code.len());
+            maker.code.push(Instruction::JumpIf { width: Width::W64, condition: Condition::Greater, left, right, target: 0 });
+        };
+        leave(self, start, Operand::Immediate(FRAME_BYTES));
+        leave(self, length, Operand::Immediate(FRAME_BYTES));
+        let width = self.width();
+        match self.random.bool() {
+            true => {
+                self.copy(Register::R5, start);
+                self.alu(width, AluOperation::Add, Register::R5, Operand::Register(length));
+                leave(self, Register::R5, Operand::Immediate(FRAME_BYTES + slack));
+            }
+            false => {
+                self.set(Register::R5, FRAME_BYTES + slack);
+                self.alu(width, AluOperation::Subtract, Register::R5, Operand::Register(start));
+                leave(self, length, Operand::Register(Register::R5));
+            }
+        }
+        if self.random.u8(0..3) == 0 {
+            self.call();
+        }
+        Some(start)
     }
 
     fn choose(&mut self, depth: u32) {
