@@ -38,10 +38,6 @@ impl<S: DerefMut<Target = Session<RingLink>> + Send> Connection for SessionConne
         }
     }
 
-    fn flush(&mut self) {
-        self.session.flush();
-    }
-
     #[inline]
     fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
         let taken = self.session.poll(|completion| {

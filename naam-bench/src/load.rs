@@ -69,9 +69,6 @@ pub trait Connection {
     /// If the session has ended.
     fn submit(&mut self, handler: Handler, flow_hash: u64, tag: u32, body: &[u8]) -> Result<bool, String>;
 
-    /// Makes what was submitted visible to the server.
-    fn flush(&mut self);
-
     /// Hands over all answers that have arrived, and returns their number.
     ///
     /// # Errors
@@ -270,9 +267,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                 self.again.push(tag);
             }
         }
-        if sent > 0 {
-            self.connection.flush();
-        }
+        // Polling sends them on their way, in batches.
         Ok((sent, exhausted))
     }
 
@@ -285,9 +280,6 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             }
             self.again.pop();
             sent += 1;
-        }
-        if sent > 0 {
-            self.connection.flush();
         }
         Ok(sent)
     }

@@ -1,4 +1,5 @@
-//! Measures the data plane without engines: requests per second of bare links, of an executor whose handler does nothing, and of one
+//! Measures the data plane without engines, in requests per second (what a tenth of all windows of 2 ms reach): of bare links, of an
+//! executor whose handler does nothing, and of one
 //! that looks a key up as a key-value store does. Run it with `cargo run --release -p runtime --example message_rate [SECONDS [REQUESTS]]`.
 //! With 0 seconds it only measures client and executor alternating on one core, which other programs disturb
 //! least; tables that are large beside the number of requests are left out.
@@ -90,8 +91,8 @@ fn bare_links(body_bytes: usize, window: usize, duration: Duration) -> Result<f6
     });
     let mut body = vec![7; body_bytes];
     let (mut sent, mut received) = (0u64, 0u64);
-    let start = Instant::now();
-    while start.elapsed() < duration {
+    let mut windows = Windows::new();
+    while windows.elapsed() < duration {
         for _ in 0..16 {
             while sent - received < window as u64 && client.room_bytes(record)? >= record {
                 client.send(&Header::request(Target::default(), 0, sent as u32 / 2, 0, body_bytes as u16).emit(), &body, &[]);
@@ -105,8 +106,9 @@ fn bare_links(body_bytes: usize, window: usize, duration: Duration) -> Result<f6
                 received += 1;
             }
         }
+        windows.count(received);
     }
-    let rate = received as f64 / start.elapsed().as_secs_f64();
+    let rate = windows.rate();
     while client.room_bytes(64)? < 64 {
         client.flush();
     }
@@ -190,8 +192,8 @@ fn served(
     let target = Target { deployment: 0, generation: 1, handler: 0 };
     let mut body = vec![0; body_bytes];
     let (mut sent, mut received, mut wrong) = (0u64, 0u64, 0u64);
-    let start = Instant::now();
-    while start.elapsed() < duration {
+    let mut windows = Windows::new();
+    while windows.elapsed() < duration {
         for _ in 0..16 {
             while session.under_way() < session.window() {
                 fill(&mut body, sent);
@@ -204,8 +206,9 @@ fn served(
                 session.wait(None)?;
             }
         }
+        windows.count(received);
     }
-    let rate = received as f64 / start.elapsed().as_secs_f64();
+    let rate = windows.rate();
     mailbox.send(Command::Stop);
     let counters = server.join().map_err(|_| "the executor failed")??;
     if wrong > 0 {
@@ -217,6 +220,38 @@ fn served(
         per(counters.udma_operations, counters.requests)
     );
     Ok(rate)
+}
+
+/// Rates of windows of 2 ms. Other programs on the machine take whole windows: the best tenth is what the code does undisturbed.
+struct Windows {
+    start: Instant,
+    window: Instant,
+    counted: u64,
+    rates: Vec<f64>,
+}
+
+impl Windows {
+    fn new() -> Windows {
+        Windows { start: Instant::now(), window: Instant::now(), counted: 0, rates: Vec::new() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn count(&mut self, total: u64) {
+        let elapsed = self.window.elapsed();
+        if elapsed >= Duration::from_millis(2) {
+            self.rates.push((total - self.counted) as f64 / elapsed.as_secs_f64());
+            (self.window, self.counted) = (Instant::now(), total);
+        }
+    }
+
+    /// The rate that a tenth of the windows reached.
+    fn rate(&mut self) -> f64 {
+        self.rates.sort_by(f64::total_cmp);
+        self.rates.get(self.rates.len() * 9 / 10).copied().unwrap_or(0.0)
+    }
 }
 
 fn per(count: u64, requests: u64) -> f64 {

@@ -75,6 +75,9 @@ use std::time::{Duration, Instant};
 /// How long a client looks for replies before it offers its core to others between looks.
 const SPIN_ALONE: Duration = Duration::from_micros(5);
 
+/// Requests that make a batch.
+const BATCH: usize = 16;
+
 /// How a client waits for replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -162,6 +165,8 @@ struct Slot {
 struct ClientLink<L> {
     executor: u16,
     link: L,
+    /// Requests sent but not flushed.
+    unsent: usize,
     broken: Option<Broken>,
 }
 
@@ -188,7 +193,7 @@ impl<L: Link> Session<L> {
         assert!(slots > 0 && !links.is_empty(), "a session has slots and links");
         Session {
             id,
-            links: links.into_iter().map(|(executor, link)| ClientLink { executor, link, broken: None }).collect(),
+            links: links.into_iter().map(|(executor, link)| ClientLink { executor, link, unsent: 0, broken: None }).collect(),
             flows,
             slots: vec![Slot::default(); usize::from(slots)],
             free: (0..slots).rev().collect(),
@@ -214,7 +219,7 @@ impl<L: Link> Session<L> {
     }
 
     /// Sends a request. Its flow is that of `key_hash`, else of the session. It is on its way after the next [`Session::flush`] or
-    /// [`Session::poll`].
+    /// [`Session::wait`], or when [`Session::poll`] finds it worth while.
     ///
     /// # Errors
     /// [`Error::Full`] if slots or link have no room now; [`Error::TooLong`]; [`Error::Lost`] if the flow's executor is gone.
@@ -244,6 +249,7 @@ impl<L: Link> Session<L> {
         *slot = Slot { sequence: slot.sequence.wrapping_add(1), under_way: true, link: link_index as u16, token };
         let header = Header::request(target, slot_index, slot.sequence, flow, body.len() as u16);
         state.link.send(&header.emit(), body, &[]);
+        state.unsent += 1;
         Ok(())
     }
 
@@ -268,10 +274,13 @@ impl<L: Link> Session<L> {
     pub fn flush(&mut self) {
         for state in &mut self.links {
             state.link.flush();
+            state.unsent = 0;
         }
     }
 
-    /// Hands over the replies that are there, each once, and returns how many. Also sends what was submitted on its way.
+    /// Hands over the replies that are there, each once, and returns how many. If there are none, or enough requests for a batch were
+    /// submitted, it also sends these on their way; a client that then does something else calls [`Session::flush`] or
+    /// [`Session::wait`].
     ///
     /// # Errors
     /// [`Error::Lost`] once for every link that breaks, after which its requests are handed over as [`RuntimeError::Uncertain`].
@@ -304,8 +313,13 @@ impl<L: Link> Session<L> {
     }
 
     fn poll_link(&mut self, index: usize, count: &mut usize, completed: &mut impl FnMut(Completion<'_>)) -> Result<(), Broken> {
-        let link = &mut self.links[index].link;
-        link.flush();
+        let ClientLink { link, unsent, .. } = &mut self.links[index];
+        let first = link.next()?;
+        // While replies come in, requests go out in small batches: each flush costs both sides a cache miss.
+        if first.is_none() || *unsent >= BATCH {
+            link.flush();
+            *unsent = 0;
+        }
         while let Some(bytes) = link.next()? {
             if let Ok(header) = Header::parse(&bytes)
                 && header.kind == Kind::Reply

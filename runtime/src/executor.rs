@@ -446,60 +446,50 @@ impl<L: Link> Executor<L> {
             return false;
         };
         let handler = &deployment.deployment.handlers()[usize::from(under_way.target.handler)];
+        let regions = deployment.deployment.regions();
         let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
         let wanted = handler.shape().claims;
         let mut claim = SlotClaim { slots: &session.session.slots, request: under_way.request, owner, wanted };
-        let mut turn = Turn::new(deployment.deployment.regions(), u32::from(options.number), &mut claim);
-        turn.claimed = u32::from(under_way.claimed);
+        let mut turn = Turn::new(regions, u32::from(options.number), &mut claim);
+        // What needs no claim is as good as claimed.
+        turn.claimed = u32::from(under_way.claimed | !wanted);
         turn.hides_latency = u32::from(options.hides_latency);
-        turn.suspend_reads = u32::from(options.hides_latency && !std::mem::replace(&mut under_way.prefetched, false));
+        turn.suspend_reads = u32::from(options.hides_latency & !std::mem::replace(&mut under_way.prefetched, false));
         let operations_before = activation.udma_operations;
         let outcome = handler.program().run(activation, &mut turn);
-        let finished = match outcome {
-            Outcome::Suspended => None,
-            Outcome::Finished(r0) => Some(turn.claim().map(|()| r0 as u32 as i32)),
-            Outcome::Failed(failure) => Some(turn.claim().and(Err(failure))),
-        };
-        under_way.claimed = turn.claimed != 0;
-        let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
         counters.udma_operations += u64::from(activation.udma_operations - operations_before);
-        match finished {
-            Some(outcome) => self.finish(index, outcome),
-            None => {
+        let outcome = match outcome {
+            Outcome::Suspended => {
+                let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
+                under_way.claimed = wanted & (turn.claimed != 0);
                 activation.suspensions += 1;
                 counters.suspensions += 1;
-                self.suspended(index, now_ns);
+                let helper = handler.shape().operations.get(activation.point as usize);
+                let operation = helper.and_then(|helper| Operation::pending(activation, *helper));
+                let region = operation.and_then(|operation| regions.get(usize::from(operation.region)));
+                let (Some(operation), Some(region)) = (operation, region) else {
+                    // Checked code always stands before an operation on a region.
+                    self.finish(index, Err(Failure::EngineFault));
+                    return false;
+                };
+                if region.is_local() {
+                    if operation.action == Action::Read {
+                        region.prefetch(operation.offset, u64::from(operation.length_bytes));
+                        under_way.prefetched = true;
+                    }
+                    pool.ready.push_back(index);
+                } else {
+                    under_way.operation = Some(operation);
+                    self.issue(index, now_ns);
+                }
                 return contended;
             }
-        }
-        false
-    }
-
-    /// Decides what a message that stands before a UDMA call waits for.
-    fn suspended(&mut self, index: u32, now_ns: u64) {
-        let Executor { pool, deployments, .. } = self;
-        let under_way = &mut pool.under_way[index as usize];
-        let activation = &pool.activations[index as usize];
-        let Some(Some(state)) = deployments.get(under_way.deployment as usize) else { return };
-        let handler = &state.deployment.handlers()[usize::from(under_way.target.handler)];
-        let helper = handler.shape().operations.get(activation.point as usize);
-        let operation = helper.and_then(|helper| Operation::pending(activation, *helper));
-        let region = operation.and_then(|operation| state.deployment.regions().get(usize::from(operation.region)));
-        let (Some(operation), Some(region)) = (operation, region) else {
-            // Checked code always stands before an operation on a region.
-            self.finish(index, Err(Failure::EngineFault));
-            return;
+            Outcome::Finished(r0) => turn.claim().map(|()| r0 as u32 as i32),
+            Outcome::Failed(failure) => turn.claim().and(Err(failure)),
         };
-        if region.is_local() {
-            if operation.action == Action::Read {
-                region.prefetch(operation.offset, u64::from(operation.length_bytes));
-                under_way.prefetched = true;
-            }
-            pool.ready.push_back(index);
-        } else {
-            under_way.operation = Some(operation);
-            self.issue(index, now_ns);
-        }
+        under_way.claimed = wanted & (turn.claimed != 0);
+        self.finish(index, outcome);
+        false
     }
 
     /// Hands a message's operation to the backend.
@@ -537,54 +527,53 @@ impl<L: Link> Executor<L> {
     /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
     fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
         let Executor { pool, sessions, deployments, options, counters, answer_body, .. } = self;
-        let under_way = pool.under_way[index as usize];
-        let activation = &pool.activations[index as usize];
+        let UnderWay { session, deployment, target, request, flow, execution, reserved_bytes, claimed, .. } =
+            pool.under_way[index as usize];
         pool.free.push(index);
-        if let Some(Some(state)) = deployments.get_mut(under_way.deployment as usize) {
-            state.under_way -= 1;
-        }
-        let Some(Some(state)) = sessions.get_mut(under_way.session as usize) else { return };
+        let (Some(Some(state)), Some(Some(deployment))) =
+            (sessions.get_mut(session as usize), deployments.get_mut(deployment as usize))
+        else {
+            return;
+        };
+        deployment.under_way -= 1;
         state.under_way -= 1;
-        state.reserved_bytes -= under_way.reserved_bytes as usize;
+        state.reserved_bytes -= reserved_bytes as usize;
         let outcome = match outcome {
-            Ok(result) => Ok(result),
+            Ok(result) => {
+                counters.results += 1;
+                Ok(result)
+            }
             Err(failure) => match RuntimeError::of(failure) {
-                Some(error) => Err(error),
+                Some(error) => {
+                    counters.errors += 1;
+                    Err(error)
+                }
                 None => {
                     // Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
                     counters.duplicates += 1;
-                    if let Some(answer) = state.session.slots.answer(under_way.request, &mut answer_body[..]) {
-                        let reply = reply_header(&answer, under_way.request, under_way.target, under_way.flow, state.session.id);
+                    if let Some(answer) = state.session.slots.answer(request, &mut answer_body[..]) {
+                        let reply = reply_header(&answer, request, target, flow, state.session.id);
                         send(state, &reply, &answer_body[..usize::from(answer.body_bytes)]);
                     }
                     return;
                 }
             },
         };
-        let length = if outcome.is_ok() { activation.reply_bytes } else { 0 };
-        let shape = deployments[under_way.deployment as usize]
-            .as_ref()
-            .map(|it| it.deployment.handlers()[usize::from(under_way.target.handler)].shape());
-        let reply_bytes = length.min(shape.map_or(0, |shape| shape.reply_bytes_max)) as usize;
-        let body = &activation.body()[..reply_bytes];
+        let activation = &pool.activations[index as usize];
+        let reply_bytes_max = deployment.deployment.handlers()[usize::from(target.handler)].shape().reply_bytes_max;
+        let reply_bytes = if outcome.is_ok() { activation.reply_bytes.min(reply_bytes_max) } else { 0 };
+        let body = &activation.body()[..reply_bytes as usize];
         let answer = Answer {
-            owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
+            owner: Owner { executor: options.number, place: options.place, execution },
             outcome,
             body_bytes: reply_bytes as u16,
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        match outcome {
-            Ok(_) => counters.results += 1,
-            Err(_) => counters.errors += 1,
-        }
-        if under_way.claimed
-            && shape.is_some_and(|shape| shape.claims)
-            && !state.session.slots.finish(under_way.request, &answer, body)
-        {
+        if claimed && !state.session.slots.finish(request, &answer, body) {
             return;
         }
-        let reply = reply_header(&answer, under_way.request, under_way.target, under_way.flow, state.session.id);
+        let reply = reply_header(&answer, request, target, flow, state.session.id);
         send(state, &reply, body);
     }
 
@@ -625,12 +614,14 @@ impl Pool {
 }
 
 /// Sends a reply for which room is reserved. A closing session gets none.
+#[inline(always)]
 fn send<L: Link>(state: &mut SessionState<L>, header: &Header, body: &[u8]) {
     if !state.closing {
         state.session.link.send(&header.emit(), body, &[]);
     }
 }
 
+#[inline(always)]
 fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, session: u32) -> Header {
     Header {
         kind: Kind::Reply,
@@ -654,6 +645,7 @@ fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, se
 }
 
 /// Bytes of the largest reply on a link.
+#[inline]
 fn reservation_bytes(reply_bytes_max: u32) -> usize {
     body_record_bytes(reply_bytes_max as usize)
 }

@@ -235,7 +235,7 @@ impl Region {
     /// Whether loads and stores reach it.
     #[inline]
     pub fn is_local(&self) -> bool {
-        self.mapping.is_some()
+        !self.base.is_null()
     }
 
     /// Says whether long reads of it are worth a prefetch and a suspension. By default those of large regions are.
@@ -245,7 +245,12 @@ impl Region {
 
     #[inline]
     fn words(&self) -> &[AtomicU64] {
-        self.mapping.as_ref().map_or(&[], |mapping| mapping.words())
+        if !self.is_local() {
+            return &[];
+        }
+        // SAFETY: `local` took `base` from the words of `mapping`, which lives as long as `self` and has at least `length_bytes`, in
+        // whole words; every access goes through atomics of this size.
+        unsafe { std::slice::from_raw_parts(self.base, self.length_bytes.div_ceil(8) as usize) }
     }
 
     /// Whether `length` bytes at `offset` lie inside. No sum can overflow.
@@ -267,20 +272,14 @@ impl Region {
         }
         let (index, skip) = (offset as usize / 8, offset as usize % 8);
         let words = &self.words()[index..];
-        let head = if skip == 0 { 0 } else { destination.len().min(8 - skip) };
-        let (head_bytes, rest) = destination.split_at_mut(head);
-        let mut from = words.iter();
-        if head > 0 {
-            let word = from.next().expect("inside the region").load(Ordering::Acquire).to_ne_bytes();
+        if skip == 0 {
+            load_words(words, destination);
+        } else {
+            let head = destination.len().min(8 - skip);
+            let (head_bytes, rest) = destination.split_at_mut(head);
+            let word = words[0].load(Ordering::Acquire).to_ne_bytes();
             head_bytes.copy_from_slice(&word[skip..skip + head]);
-        }
-        let (whole, tail) = rest.as_chunks_mut::<8>();
-        for (bytes, word) in whole.iter_mut().zip(from.by_ref()) {
-            *bytes = word.load(Ordering::Acquire).to_ne_bytes();
-        }
-        if !tail.is_empty() {
-            let word = from.next().expect("inside the region").load(Ordering::Acquire).to_ne_bytes();
-            tail.copy_from_slice(&word[..tail.len()]);
+            load_words(&words[1..], rest);
         }
         0
     }
@@ -299,16 +298,16 @@ impl Region {
         let words = &self.words()[index..];
         let head = if skip == 0 { 0 } else { source.len().min(8 - skip) };
         let (head_bytes, rest) = source.split_at(head);
-        let mut to = words.iter();
         if head > 0 {
-            merge(to.next().expect("inside the region"), skip, head_bytes);
+            merge(&words[0], skip, head_bytes);
         }
         let (whole, tail) = rest.as_chunks::<8>();
-        for (bytes, word) in whole.iter().zip(to.by_ref()) {
+        let words = &words[usize::from(head > 0)..];
+        for (bytes, word) in whole.iter().zip(words) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Release);
         }
         if !tail.is_empty() {
-            merge(to.next().expect("inside the region"), 0, tail);
+            merge(&words[whole.len()], 0, tail);
         }
         0
     }
@@ -366,6 +365,23 @@ impl Region {
     }
 }
 
+/// Copies bytes out of shared words, each word untorn and acquired.
+///
+/// # Panics
+/// If the words are fewer than the bytes need.
+#[inline]
+pub(crate) fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
+    let words = &words[..destination.len().div_ceil(8)];
+    let (whole, tail) = destination.as_chunks_mut::<8>();
+    for (bytes, word) in whole.iter_mut().zip(words) {
+        *bytes = word.load(Ordering::Acquire).to_ne_bytes();
+    }
+    if !tail.is_empty() {
+        let word = words[words.len() - 1].load(Ordering::Acquire).to_ne_bytes();
+        tail.copy_from_slice(&word[..tail.len()]);
+    }
+}
+
 /// Puts some bytes of a word in place and leaves the others as they are, even against concurrent writers of those.
 fn merge(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| {
@@ -373,6 +389,23 @@ fn merge(word: &AtomicU64, skip: usize, bytes: &[u8]) {
         merged[skip..skip + bytes.len()].copy_from_slice(bytes);
         Some(u64::from_ne_bytes(merged))
     });
+}
+
+/// Hints that the line at an address will be written.
+#[inline]
+pub fn prefetch_line_for_writing<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect that a program can see, whatever the address; processors without this kind ignore it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch has no effect that a program can see, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
 }
 
 /// Hints that the line at an address will be read.

@@ -319,8 +319,8 @@ impl Header {
         Ok(header)
     }
 
-    /// Writes the header.
-    #[inline]
+    /// Writes the header. Always inline: a header that is built to be sent never exists in memory.
+    #[inline(always)]
     pub fn emit(&self) -> HeaderWords {
         let error = self.error.map_or(0, |error| error as u16);
         let halves = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;

@@ -1,14 +1,15 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
-use super::{BATCH_MAX, Executor, NONE, SessionState, UnderWay, reply_header, reservation_bytes, send};
+use super::{BATCH_MAX, DeploymentState, Executor, NONE, SessionState, UnderWay, reply_header, reservation_bytes, send};
 use crate::deployment::{Handler, Limits};
 use crate::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Request, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
+use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::{Activation, POINT_START};
 
 /// What becomes of the message at the front of a link.
-enum Verdict {
+enum Verdict<'a> {
     /// It stays there: its answer has no room now.
     Stays,
     /// It is gone without a trace: a duplicate of one under way, or an old one.
@@ -20,7 +21,8 @@ enum Verdict {
     /// It starts.
     Starts {
         /// Index among the executor's deployments.
-        deployment: u32,
+        entry: u32,
+        deployment: &'a mut DeploymentState,
         /// Room to keep for its answer.
         reserved_bytes: usize,
     },
@@ -56,133 +58,62 @@ impl<L: Link> Executor<L> {
 
     /// Deals with the message at the front of a link, if there is one that does not have to wait.
     fn admit_one(&mut self, session: usize, now_ns: u64) -> Result<bool, Broken> {
-        let Some(state) = self.sessions[session].as_mut().filter(|state| !state.closing) else { return Ok(false) };
+        let execution = self.next_execution();
+        let Executor { sessions, deployments, current, pool, counters, answer_body, .. } = self;
+        let Some(state) = sessions[session].as_mut().filter(|state| !state.closing) else { return Ok(false) };
         state.wants_room = false;
-        let Some(bytes) = state.session.link.next()? else { return Ok(false) };
-        let header = Header::parse(&bytes);
+        let Some(words) = state.session.link.next()? else { return Ok(false) };
+        let header = Header::parse(&words);
         let verdict = match &header {
-            Err(_) => Verdict::Refused(RuntimeError::Malformed),
-            Ok(header) => self.judge(session, header)?,
+            Err(_) => refuses(state, RuntimeError::Malformed)?,
+            Ok(header) => judge(state, deployments, current, answer_body, header)?,
         };
-        let Some(state) = self.sessions[session].as_mut() else { return Ok(false) };
-        if let Verdict::Stays = verdict {
-            state.wants_room = true;
-            return Ok(false);
-        }
-        self.counters.requests += 1;
         match (verdict, header) {
-            (Verdict::Starts { deployment, reserved_bytes }, Ok(header)) => {
-                let index = self.start(session, deployment, reserved_bytes, &header);
-                if let Some(index) = index {
-                    self.run(index, now_ns);
-                }
+            (Verdict::Stays, _) => {
+                state.wants_room = true;
+                return Ok(false);
+            }
+            (Verdict::Starts { entry, deployment, reserved_bytes }, Ok(header)) => {
+                let Some(index) = pool.free.pop() else { return Ok(false) };
+                let handler = &deployment.deployment.handlers()[usize::from(header.target.handler)];
+                let activation = &mut pool.activations[index as usize];
+                prepare(activation, handler, deployment.deployment.limits(), &header);
+                // Copies what arrived and zeroes the rest.
+                state.session.link.copy(0, &mut activation.body_mut()[..handler.shape().body_bytes as usize]);
+                state.session.link.advance();
+                state.reserved_bytes += reserved_bytes;
+                state.under_way += 1;
+                deployment.under_way += 1;
+                pool.under_way[index as usize] = UnderWay {
+                    session: session as u32,
+                    deployment: entry,
+                    target: header.target,
+                    request: request(&header),
+                    flow: header.flow,
+                    execution,
+                    reserved_bytes: reserved_bytes as u32,
+                    claimed: false,
+                    prefetched: false,
+                    operation: None,
+                };
+                counters.requests += 1;
+                self.run(index, now_ns);
+                return Ok(true);
             }
             (Verdict::Answered(answer), Ok(header)) => {
-                self.counters.duplicates += 1;
+                counters.duplicates += 1;
                 let reply = reply_header(&answer, request(&header), header.target, header.flow, state.session.id);
-                send(state, &reply, &self.answer_body[..usize::from(answer.body_bytes)]);
-                state.session.link.advance();
+                send(state, &reply, &answer_body[..usize::from(answer.body_bytes)]);
             }
             (Verdict::Refused(error), header) => {
-                let room = state.reserved_bytes + body_record_bytes(0);
-                if state.session.link.room_bytes(room)? < room {
-                    self.counters.requests -= 1;
-                    state.wants_room = true;
-                    return Ok(false);
-                }
-                self.counters.errors += 1;
-                refuse(state, &bytes, header.ok().as_ref(), error);
-                state.session.link.advance();
+                counters.errors += 1;
+                refuse(state, &words, header.ok().as_ref(), error);
             }
-            _ => {
-                self.counters.duplicates += 1;
-                state.session.link.advance();
-            }
+            _ => counters.duplicates += 1,
         }
-        Ok(true)
-    }
-
-    /// Decides about a well-formed message.
-    fn judge(&mut self, session: usize, header: &Header) -> Result<Verdict, Broken> {
-        let Some(state) = self.sessions[session].as_mut() else { return Ok(Verdict::Dropped) };
-        let refused = |error| Ok(Verdict::Refused(error));
-        match header.kind {
-            Kind::Request => {}
-            // A continuation is authority, and no session of this place has a direct grant.
-            Kind::Continuation => return refused(RuntimeError::NotGranted),
-            Kind::Reply => return refused(RuntimeError::Malformed),
-        }
-        if !state.session.grants.may_invoke(header.target.deployment) {
-            return refused(RuntimeError::NotGranted);
-        }
-        let entry = self.current.get(usize::from(header.target.deployment)).copied().unwrap_or(NONE);
-        let Some(Some(deployment)) = self.deployments.get(entry as usize) else { return refused(RuntimeError::UnknownDeployment) };
-        if deployment.deployment.generation() != header.target.generation {
-            return refused(RuntimeError::UnknownDeployment);
-        }
-        let Some(handler) = deployment.deployment.handlers().get(usize::from(header.target.handler)) else {
-            return refused(RuntimeError::UnknownHandler);
-        };
-        let shape = handler.shape();
-        if header.slot >= state.session.slots.slots() || u32::from(header.body_bytes) > shape.body_bytes {
-            return refused(RuntimeError::Malformed);
-        }
-        if shape.claims {
-            match state.session.slots.standing(request(header)) {
-                Standing::Unclaimed => {}
-                Standing::Running | Standing::Superseded => return Ok(Verdict::Dropped),
-                Standing::Uncertain => return refused(RuntimeError::Uncertain),
-                Standing::Occupied => return refused(RuntimeError::Busy),
-                Standing::Done => {
-                    let Some(answer) = state.session.slots.answer(request(header), &mut self.answer_body[..]) else {
-                        return Ok(Verdict::Dropped);
-                    };
-                    let room = state.reserved_bytes + body_record_bytes(usize::from(answer.body_bytes));
-                    let fits = state.session.link.room_bytes(room)? >= room;
-                    return Ok(if fits { Verdict::Answered(answer) } else { Verdict::Stays });
-                }
-            }
-        }
-        let reserved_bytes = reservation_bytes(shape.reply_bytes_max);
-        if reserved_bytes > state.session.link.capacity_bytes() {
-            return refused(RuntimeError::ReplyTooLong);
-        }
-        let room = state.reserved_bytes + reserved_bytes;
-        if state.session.link.room_bytes(room)? < room {
-            return Ok(Verdict::Stays);
-        }
-        Ok(Verdict::Starts { deployment: entry, reserved_bytes })
-    }
-
-    /// Moves a request from its link into an activation, and returns which.
-    fn start(&mut self, session: usize, entry: u32, reserved_bytes: usize, header: &Header) -> Option<u32> {
-        let execution = self.next_execution();
-        let state = self.sessions[session].as_mut()?;
-        let deployment = self.deployments.get_mut(entry as usize)?.as_mut()?;
-        let index = self.pool.free.pop()?;
-        let handler = deployment.deployment.handlers().get(usize::from(header.target.handler))?;
-        let activation = &mut self.pool.activations[index as usize];
-        prepare(activation, handler, deployment.deployment.limits(), header);
-        let body_bytes = handler.shape().body_bytes as usize;
-        // Copies what arrived and zeroes the rest.
-        state.session.link.copy(0, &mut activation.body_mut()[..body_bytes]);
+        counters.requests += 1;
         state.session.link.advance();
-        state.reserved_bytes += reserved_bytes;
-        state.under_way += 1;
-        deployment.under_way += 1;
-        self.pool.under_way[index as usize] = UnderWay {
-            session: session as u32,
-            deployment: entry,
-            target: header.target,
-            request: request(header),
-            flow: header.flow,
-            execution,
-            reserved_bytes: reserved_bytes as u32,
-            claimed: false,
-            prefetched: false,
-            operation: None,
-        };
-        Some(index)
+        Ok(true)
     }
 
     /// A random number that is not 0 (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
@@ -195,11 +126,86 @@ impl<L: Link> Executor<L> {
     }
 }
 
+/// Refuses a message, once there is room to say so.
+#[cold]
+fn refuses<'a, L: Link>(state: &mut SessionState<L>, error: RuntimeError) -> Result<Verdict<'a>, Broken> {
+    let room = state.reserved_bytes + body_record_bytes(0);
+    let fits = state.session.link.room_bytes(room)? >= room;
+    Ok(if fits { Verdict::Refused(error) } else { Verdict::Stays })
+}
+
+/// Decides about a well-formed message.
+#[inline]
+fn judge<'a, L: Link>(
+    state: &mut SessionState<L>,
+    deployments: &'a mut [Option<DeploymentState>],
+    current: &[u32],
+    answer_body: &mut [u8; BODY_BYTES_MAX],
+    header: &Header,
+) -> Result<Verdict<'a>, Broken> {
+    match header.kind {
+        Kind::Request => {}
+        // A continuation is authority, and no session of this place has a direct grant.
+        Kind::Continuation => return refuses(state, RuntimeError::NotGranted),
+        Kind::Reply => return refuses(state, RuntimeError::Malformed),
+    }
+    if !state.session.grants.may_invoke(header.target.deployment) {
+        return refuses(state, RuntimeError::NotGranted);
+    }
+    let entry = current.get(usize::from(header.target.deployment)).copied().unwrap_or(NONE);
+    let Some(Some(deployment)) = deployments.get_mut(entry as usize) else {
+        return refuses(state, RuntimeError::UnknownDeployment);
+    };
+    if deployment.deployment.generation() != header.target.generation {
+        return refuses(state, RuntimeError::UnknownDeployment);
+    }
+    let Some(handler) = deployment.deployment.handlers().get(usize::from(header.target.handler)) else {
+        return refuses(state, RuntimeError::UnknownHandler);
+    };
+    let shape = handler.shape();
+    if header.slot >= state.session.slots.slots() || u32::from(header.body_bytes) > shape.body_bytes {
+        return refuses(state, RuntimeError::Malformed);
+    }
+    if shape.claims {
+        match state.session.slots.standing(request(header)) {
+            Standing::Unclaimed => {}
+            Standing::Running | Standing::Superseded => return Ok(Verdict::Dropped),
+            Standing::Uncertain => return refuses(state, RuntimeError::Uncertain),
+            Standing::Occupied => return refuses(state, RuntimeError::Busy),
+            Standing::Done => return answered(state, request(header), answer_body),
+        }
+    }
+    let reserved_bytes = reservation_bytes(shape.reply_bytes_max);
+    if reserved_bytes > state.session.link.capacity_bytes() {
+        return refuses(state, RuntimeError::ReplyTooLong);
+    }
+    let room = state.reserved_bytes + reserved_bytes;
+    if state.session.link.room_bytes(room)? < room {
+        return Ok(Verdict::Stays);
+    }
+    Ok(Verdict::Starts { entry, deployment, reserved_bytes })
+}
+
+/// Answers a duplicate from the record, once there is room.
+#[cold]
+fn answered<'a, L: Link>(
+    state: &mut SessionState<L>,
+    request: Request,
+    answer_body: &mut [u8; BODY_BYTES_MAX],
+) -> Result<Verdict<'a>, Broken> {
+    let Some(answer) = state.session.slots.answer(request, &mut answer_body[..]) else { return Ok(Verdict::Dropped) };
+    let room = state.reserved_bytes + body_record_bytes(usize::from(answer.body_bytes));
+    let fits = state.session.link.room_bytes(room)? >= room;
+    Ok(if fits { Verdict::Answered(answer) } else { Verdict::Stays })
+}
+
+#[inline]
 fn request(header: &Header) -> Request {
     Request { slot: header.slot, sequence: header.sequence }
 }
 
 /// Sets everything in an activation that a fresh message does not bring along. Fuel is what the sender asks for, lowered to the limits.
+#[inline]
 fn prepare(activation: &mut Activation, handler: &Handler, limits: Limits, header: &Header) {
     activation.point = POINT_START;
     activation.completed = 0;

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Turns between two looks for commands.
+const TURNS_PER_LOOK: u32 = 16;
 /// How long a thread looks for work before it offers its core to others between looks.
 const SPIN_ALONE_NS: u64 = 5_000;
 
@@ -70,8 +72,12 @@ pub fn run<L: Link>(
     waits.add(inbox.wake.descriptor())?;
     let mut idle_since_ns = None;
     let mut now_ns = clock.now_ns();
+    let mut turns = 0u32;
     while !executor.has_stopped() {
-        obey(executor, inbox, &waits)?;
+        if turns.is_multiple_of(TURNS_PER_LOOK) {
+            obey(executor, inbox, &waits)?;
+        }
+        turns = turns.wrapping_add(1);
         let progress = executor.turn(now_ns);
         // Before it may sleep: whoever waits for these will not wake it.
         for closed in executor.take_closed() {
@@ -92,7 +98,7 @@ pub fn run<L: Link>(
                     // Told so just now: nobody will wake it again.
                 } else if idle_ns >= u64::from(waiting.spin_us) * 1000 {
                     sleep(executor, inbox, &waits, now_ns)?;
-                    idle_since_ns = None;
+                    (idle_since_ns, turns) = (None, 0);
                 } else if idle_ns >= SPIN_ALONE_NS {
                     std::thread::yield_now();
                 } else {

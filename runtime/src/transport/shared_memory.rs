@@ -17,7 +17,7 @@
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
-use crate::memory::{Mapping, Pages, SharedMemory};
+use crate::memory::{Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing};
 use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
@@ -35,6 +35,8 @@ const CLIENT_SLEEPS: usize = 128 / 8;
 const EXECUTOR_CURSORS: usize = 256 / 8;
 /// Index of the word that says whether the executor sleeps.
 const EXECUTOR_SLEEPS: usize = 384 / 8;
+/// How far ahead of a ring's cursor lines are fetched: some records, so that they arrive in time.
+const PREFETCH_BYTES: u64 = 512;
 /// Bytes of a ring at least: two of the smallest records.
 pub const RING_BYTES_MIN: u32 = 2 * RECORD_ALIGNMENT_BYTES as u32;
 /// Bytes of a ring at most: more would only queue.
@@ -124,6 +126,14 @@ impl Ring {
         (&mapping.words()[self.start..self.start + self.words], (cursor / 8) as usize & (self.words - 1))
     }
 
+    /// An address in each line of this many bytes from a cursor on.
+    #[inline]
+    fn lines(self, mapping: &Mapping, cursor: u64, bytes: usize) -> impl Iterator<Item = *const AtomicU64> {
+        let (words, at) = self.at(mapping, cursor);
+        let (start, mask) = (words.as_ptr(), words.len() - 1);
+        (0..bytes / RECORD_ALIGNMENT_BYTES).map(move |line| start.wrapping_add((at + line * 8) & mask))
+    }
+
     /// The words of a header. Records are aligned to 64 bytes, so it never wraps around.
     #[inline]
     fn header(self, mapping: &Mapping, cursor: u64) -> &[AtomicU64] {
@@ -148,39 +158,30 @@ impl Ring {
     #[inline]
     fn load(self, mapping: &Mapping, cursor: u64, destination: &mut [u8]) {
         let (words, at) = self.at(mapping, cursor);
-        let first = destination.len().min((self.words - at) * 8);
+        let first = (self.words - at) * 8;
+        if destination.len() <= first {
+            return load_words(&words[at..], destination);
+        }
         let (one, other) = destination.split_at_mut(first);
         load_words(&words[at..], one);
-        if !other.is_empty() {
-            load_words(words, other);
-        }
+        load_words(words, other);
     }
 
     /// Likewise.
     #[inline]
     fn store(self, mapping: &Mapping, cursor: u64, source: &[u8]) {
         let (words, at) = self.at(mapping, cursor);
-        let first = source.len().min((self.words - at) * 8);
+        let first = (self.words - at) * 8;
+        if source.len() <= first {
+            return store_words(&words[at..], source);
+        }
         let (one, other) = source.split_at(first);
         store_words(&words[at..], one);
-        if !other.is_empty() {
-            store_words(words, other);
-        }
+        store_words(words, other);
     }
 }
 
 /// The cursors order these accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
-#[inline]
-fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
-    let (whole, tail) = destination.as_chunks_mut::<8>();
-    for (bytes, word) in whole.iter_mut().zip(words) {
-        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if let (false, Some(word)) = (tail.is_empty(), words.get(whole.len())) {
-        tail.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[..tail.len()]);
-    }
-}
-
 #[inline]
 fn store_words(words: &[AtomicU64], source: &[u8]) {
     let (whole, tail) = source.as_chunks::<8>();
@@ -321,7 +322,11 @@ impl Link for RingLink {
 
     #[inline]
     fn advance(&mut self) {
-        self.taken += record_bytes(self.current_bytes) as u64;
+        let bytes = record_bytes(self.current_bytes);
+        if self.received - self.taken > PREFETCH_BYTES {
+            self.incoming.lines(&self.mapping, self.taken + PREFETCH_BYTES, bytes).for_each(prefetch_line);
+        }
+        self.taken += bytes as u64;
         self.current_bytes = 0;
     }
 
@@ -352,6 +357,8 @@ impl Link for RingLink {
             self.outgoing.store(&self.mapping, self.sent + body_end.next_multiple_of(8) as u64, continuation);
         }
         self.sent += bytes as u64;
+        // The peer has read these lines long ago: fetch them back before the next message is written.
+        self.outgoing.lines(&self.mapping, self.sent + PREFETCH_BYTES, bytes).for_each(prefetch_line_for_writing);
     }
 
     #[inline]
