@@ -1,8 +1,8 @@
 //! Measures the data plane without engines, in requests per second (what a tenth of all windows of 2 ms reach): of bare links, of an
-//! executor whose handler does nothing, and of one
-//! that looks a key up as a key-value store does. Run it with `cargo run --release -p runtime --example message_rate [SECONDS [REQUESTS]]`.
-//! With 0 seconds it only measures client and executor alternating on one core, which other programs disturb
-//! least; tables that are large beside the number of requests are left out.
+//! executor whose handler does nothing, and of one that looks a key up as a key-value store does.
+//!
+//! `cargo run --release -p runtime --example message_rate [SECONDS [REQUESTS]]`. With 0 seconds it only measures client and executor
+//! alternating on one core, which other programs disturb least; tables that are large beside the number of requests are left out.
 
 use naamc::abi::{Helper, address};
 use naamc::activation::{Activation, POINT_START};

@@ -82,8 +82,6 @@ impl Connection for Server {
         Ok(true)
     }
 
-    fn flush(&mut self) {}
-
     fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
         let count = self.random.usize(0..=self.waiting.len());
         for _ in 0..count {
