@@ -261,7 +261,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             };
             self.free.pop();
             self.pending[tag as usize] = pending;
-            if self.send(tag)? {
+            if self.send(tag, pending)? {
                 sent += 1;
             } else {
                 self.again.push(tag);
@@ -275,7 +275,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
     fn send_again(&mut self) -> Result<usize, String> {
         let mut sent = 0;
         while let Some(tag) = self.again.last().copied() {
-            if !self.send(tag)? {
+            if !self.send(tag, self.pending[tag as usize])? {
                 break;
             }
             self.again.pop();
@@ -318,8 +318,8 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
 
     /// Writes the request and gives it to the connection.
     #[inline]
-    fn send(&mut self, tag: u32) -> Result<bool, String> {
-        let Pending { operation, number, version, .. } = self.pending[tag as usize];
+    fn send(&mut self, tag: u32, request: Pending) -> Result<bool, String> {
+        let Pending { operation, number, version, .. } = request;
         let (key_bytes, value_bytes) = (self.shared.key_bytes, self.shared.value_bytes);
         let request = &mut self.request;
         let value_start = mica::value_offset(key_bytes);

@@ -7,12 +7,12 @@ use runtime::engine::Turn;
 
 /// Where the message lies in the activation's memory.
 pub const BODY: usize = STACK_BYTES;
-/// Where the bucket lies that is being searched, in the activation's memory.
-pub const BUCKET: usize = 0;
+/// Where the bucket lies that is being searched, in the activation's memory: next to the message, where compiled handlers have it too.
+pub const BUCKET: usize = STACK_BYTES - 64;
 /// Where a word lies that is read, written or swapped.
-const WORD: usize = 64;
+const WORD: usize = STACK_BYTES - 128;
 /// Where a record lies that is read beside the message.
-pub const ITEM: usize = 128;
+pub const ITEM: usize = STACK_BYTES - 1280;
 /// First of the registers that hold a [`State`] while suspended.
 const STATE_REGISTER: usize = 6;
 /// First of the registers that hold the key's words.
