@@ -40,14 +40,13 @@ impl Clients {
     /// Inserts records until there are so many.
     pub fn load(&mut self, shared: &Shared, records: u64) -> Result<Measurement> {
         let progress = bar(records, "loading  {wide_bar} {human_pos} of {human_len} records");
-        self.run(
+        let loaded = self.run(
             shared,
             |_| Source::Load(records),
-            |started| {
-                progress.set_position(shared.answered.load(Ordering::Relaxed).min(records));
-                let _ = started;
-            },
-        )
+            |_| progress.set_position(shared.answered.load(Ordering::Relaxed).min(records)),
+        );
+        progress.finish_and_clear();
+        loaded
     }
 
     /// Reads every record once.
@@ -55,13 +54,13 @@ impl Clients {
         let (records, step) = (shared.versions.acknowledged(), self.connections.len() as u64);
         let before = shared.answered.load(Ordering::Relaxed);
         let progress = bar(records, "checking {wide_bar} {human_pos} of {human_len} records");
-        self.run(
+        let swept = self.run(
             shared,
             |client| Source::Sweep { next: client as u64, step },
-            |_| {
-                progress.set_position((shared.answered.load(Ordering::Relaxed) - before).min(records));
-            },
-        )
+            |_| progress.set_position((shared.answered.load(Ordering::Relaxed) - before).min(records)),
+        );
+        progress.finish_and_clear();
+        swept
     }
 
     /// Runs the streams against one engine for so long, after a warm-up; returns how busy the executors were, too, in percent each.
@@ -73,7 +72,7 @@ impl Clients {
     ) -> Result<(Measurement, Vec<f64>)> {
         let targets = cluster.targets(engine)?;
         self.connections.iter_mut().for_each(|connection| connection.turn_to(targets));
-        let Turn { shared, streams, distribution, seconds, progress } = turn;
+        let Turn { shared, streams, distribution, seconds, progress, done } = turn;
         let (shared, distribution, seconds) = (*shared, *distribution, *seconds);
         let mut streams: Vec<Option<&mut Stream>> = streams.iter_mut().map(Some).collect();
         let mut busy = Busy::default();
@@ -89,10 +88,11 @@ impl Clients {
                     shared.enter(Phase::Stop);
                     busy.after = cluster.busy_ns().ok().map(|busy_ns| (Instant::now(), busy_ns));
                 }
-                progress.tick();
+                progress.set_position((**done + busy.elapsed().min(seconds)).as_millis() as u64);
             },
         );
         shared.enter(Phase::Stop);
+        **done += seconds;
         Ok((measured?, busy.percent()))
     }
 
@@ -140,8 +140,10 @@ pub struct Turn<'a> {
     pub distribution: Distribution,
     /// Measured time.
     pub seconds: Duration,
-    /// Where progress is shown.
+    /// Where progress is shown, in milliseconds of all measurements.
     pub progress: &'a ProgressBar,
+    /// What was measured before.
+    pub done: &'a mut Duration,
 }
 
 /// How long executors had worked, before and after.

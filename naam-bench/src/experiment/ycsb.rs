@@ -65,16 +65,19 @@ pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
         cluster.engines().into_iter().map(|engine| Served { engine, turns: Vec::new(), busy_percent: Vec::new() }).collect();
     let turns = if options.compare.is_some() { options.pairs } else { 1 };
     let seconds = Duration::from_secs_f64(options.seconds / turns as f64);
-    let progress = bar(turns * served.len() as u64, "running  {wide_bar} {pos} of {len} turns, {elapsed}");
+    let whole = seconds * turns as u32 * served.len() as u32;
+    let progress = bar(whole.as_millis() as u64, "running  {prefix:11} {wide_bar} {elapsed}");
+    let mut done = Duration::ZERO;
     for _ in 0..turns {
         let positions: Vec<usize> = streams.iter().map(Stream::position).collect();
         for one in &mut served {
             streams.iter_mut().zip(&positions).for_each(|(stream, position)| stream.go_to(*position));
-            let mut turn = Turn { shared: &shared, streams: &mut streams, distribution, seconds, progress: &progress };
+            let mut turn =
+                Turn { shared: &shared, streams: &mut streams, distribution, seconds, progress: &progress, done: &mut done };
+            progress.set_prefix(one.engine.name());
             let (measured, busy_percent) = sessions.measure(&cluster, one.engine, &mut turn)?;
             one.turns.push(measured);
             one.busy_percent.push(busy_percent);
-            progress.inc(1);
         }
     }
     progress.finish_and_clear();
@@ -139,7 +142,7 @@ fn capacity(options: &Ycsb, mix: &Mix) -> u64 {
 
 fn draw(options: &Ycsb, mix: &Mix) -> Vec<Stream> {
     let clients = options.clients as usize;
-    let progress = bar(options.clients, "drawing the requests of {len} clients");
+    let progress = bar(options.clients, "drawing the requests");
     progress.tick();
     let draw = |client| Stream::draw(mix, options.distribution(), options.records, clients, client, options.seed);
     let streams = (0..clients).map(draw).collect();
