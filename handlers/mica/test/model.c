@@ -275,12 +275,9 @@ static u64 peek_table(u64 offset)
 
 static void fresh(u64 table_size, u64 heap_size)
 {
-	u64 i;
-
-	for (i = 0; i < TABLE_BYTES_MAX / 8; i++)
-		table_words[i] = 0;
-	for (i = 0; i < HEAP_BYTES_MAX / 8; i++)
-		heap_words[i] = 0;
+	/* No thread is at work. Nothing was ever written behind the regions' ends. */
+	memset((void *)table_words, 0, table_bytes);
+	memset((void *)heap_words, 0, heap_bytes);
 	table_bytes = table_size;
 	heap_bytes = heap_size;
 }
@@ -586,11 +583,34 @@ enum room {
 	NO_BLOCK, /* the heap is full as well, but the victim's bucket has blocks of the right size: for a cache */
 };
 
-/* A table with residents, and the victim's record if `present`. */
+/* The number, `from` or greater, of a record that lies in the victim's bucket and needs as large a block as its version 8. */
+static u64 neighbour(u64 from)
+{
+	static u64 known[64], count;
+	u64 words[KEY_WORDS_MAX], bucket, units = units_of(8), i;
+	struct mica_item item;
+	struct key key = {0};
+
+	for (i = 0; i < count; i++)
+		if (known[i] >= from)
+			return known[i];
+	CHECK(count < 64, "more neighbours than a chain can have");
+	set_item(&item, VICTIM, 7);
+	take_key(&key, words, item.key_length, item.data);
+	bucket = key.bucket;
+	for (;; from++) {
+		set_item(&item, from, 5);
+		take_key(&key, words, item.key_length, item.data);
+		if (key.bucket == bucket && class_units(class_of((2 + key.count + (item.value_length + 7) / 8) / 2)) == units)
+			return known[count++] = from;
+	}
+}
+
+/* A table with residents, and the victim's record if `present`. Its size is always the same: `neighbour` relies on it. */
 static void settle(int present, enum room room)
 {
 	struct mica_item item;
-	u64 words[KEY_WORDS_MAX], bucket, i;
+	u64 words[KEY_WORDS_MAX], number = 10000, i;
 	struct key key = {0};
 	struct place place = {0};
 	u32 patience = ~0u;
@@ -599,22 +619,15 @@ static void settle(int present, enum room room)
 	executor = 1;
 	for (i = 0; i < RESIDENTS; i++)
 		do_put(i, 5);
-	if (room != ROOMY) {
+	while (room != ROOMY) {
 		set_item(&item, VICTIM, 7);
 		take_key(&key, words, item.key_length, item.data);
-		bucket = key.bucket;
-		for (i = 10000;; i++) {
-			set_item(&item, VICTIM, 7);
-			take_key(&key, words, item.key_length, item.data);
-			steps = 0;
-			find(&key, &item, TO_WRITE, &patience, &place);
-			if (!place.slot)
-				break;
-			set_item(&item, i, 5);
-			take_key(&key, words, item.key_length, item.data);
-			if (key.bucket == bucket && class_units(class_of((2 + key.count + (item.value_length + 7) / 8) / 2)) == units_of(8))
-				CHECK(call(put, &item) == MICA_OK, "no room");
-		}
+		steps = 0;
+		find(&key, &item, TO_WRITE, &patience, &place);
+		if (!place.slot)
+			break;
+		number = neighbour(number) + 1;
+		CHECK(do_put(number - 1, 5) == MICA_OK, "no room");
 	}
 	if (present)
 		CHECK(do_put(VICTIM, 7) == MICA_OK, "the victim's record does not fit");
