@@ -13,12 +13,15 @@ mod generator;
 use differential::{Case, is_fault};
 use fastrand::Rng;
 use naamc::abi::Rights;
+use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
 use naamc::isa;
 use naamc::program::{Entry, Environment, Function, RegionDeclaration};
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, Turn, Unshared};
+use runtime::memory::Region;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Prepares a program without regions.
@@ -176,4 +179,26 @@ fn samples_compute_what_native_code_computes() {
     }
     println!("{count} cases, {suspensions} suspensions");
     assert!(count > 100 && suspensions > 1000);
+}
+
+/// Proves that compiled code, which relies on the lengths of the regions that it was compiled for, does not run with others.
+#[test]
+fn code_does_not_run_with_regions_that_it_was_not_compiled_for() {
+    let declared = RegionDeclaration { name: "one".to_string(), rights: Rights::ALL, length_bytes_min: 0, element: None };
+    let environment = Environment { regions: vec![declared], read_only: Vec::new(), constants: Vec::new() };
+    let code = "r3 = r1\nr2 = 4000\nr4 = 8\nr1 = region 0 ll\ncall naam_read\nexit";
+    let entry = Entry { body_bytes: 8, second_argument: None };
+    let function = Function { name: "read".to_string(), entry, instructions: isa::assemble(code).expect("it assembles") };
+    let proof = Arc::new(Proof::prove(function, &environment).expect("it verifies"));
+    let region = |length_bytes| Region::anonymous(length_bytes).expect("memory");
+    let program = JitEngine.compile(&proof, &environment, &[region(4096)]).expect("it compiles");
+    let run = |regions: &[Region]| {
+        let mut activation = Activation::new_boxed();
+        activation.begin(&[0; 8], 0, 1);
+        program.run(&mut activation, &mut Turn::new(regions, 1, &mut Unshared))
+    };
+    assert_eq!(run(&[region(4096)]), Outcome::Finished(0));
+    for regions in [&[region(1024)][..], &[region(8192)], &[Region::remote(NonZeroU32::MIN, 4096)], &[]] {
+        assert_eq!(run(regions), Outcome::Failed(Failure::EngineFault));
+    }
 }

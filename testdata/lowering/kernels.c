@@ -199,12 +199,12 @@ static void measure(const char *name, int (*handler)(void *))
 	for (round = 0; round < 400; round++) {
 		double start = now_ns();
 
-		for (i = 0; i < 5000; i++) {
-			body[0] = (u64)(i & 1023) * 0x5000001ull;
+		for (i = 0; i < 500; i++) {
+			body[0] = (u64)(i & 1023) * 0x5001ull;
 			checksum += handler(body);
 			__asm__ volatile("" : : : "memory");
 		}
-		double each = (now_ns() - start) / 5000;
+		double each = (now_ns() - start) / 500;
 		best = each < best ? each : best;
 	}
 	printf("%s %.2f\n", name, best);
@@ -221,7 +221,7 @@ int main(void)
 		u64 hash, *bucket;
 		int slot = 1;
 
-		key = (u64)i * 0x5000001ull;
+		key = (u64)i * 0x5001ull;
 		hash = key * 0x9E3779B97F4A7C15ull;
 		bucket = regions[0].words + (hash >> 40 & (BUCKETS - 1)) * 8;
 		while (bucket[slot])

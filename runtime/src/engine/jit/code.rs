@@ -99,3 +99,23 @@ fn synchronize(start: *const u8, bytes: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves that code can be executed and read, and not written.
+    #[test]
+    fn code_is_not_writable() {
+        let code = Code::new(&[0; 100]).expect("memory");
+        let start = code.start.as_ptr() as usize;
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux tells its mappings");
+        let holds = |line: &&str| {
+            let range = line.split(' ').next().unwrap_or_default();
+            let bounds: Vec<usize> = range.split('-').filter_map(|bound| usize::from_str_radix(bound, 16).ok()).collect();
+            bounds.len() == 2 && (bounds[0]..bounds[1]).contains(&start)
+        };
+        let line = maps.lines().find(holds).expect("it is mapped");
+        assert_eq!(line.split(' ').nth(1), Some("r-xp"), "{line}");
+    }
+}
