@@ -51,6 +51,7 @@ pub fn describe(deployment: &DeploymentRecord) -> String {
     for handler in &deployment.handlers {
         let effects = if handler.read_only { "only reads" } else { "writes" };
         let operations = match handler.udma_operations_max {
+            Some(1) => "at most 1 UDMA operation".to_owned(),
             Some(most) => format!("at most {most} UDMA operations"),
             None => "UDMA operations limited by fuel".to_owned(),
         };
