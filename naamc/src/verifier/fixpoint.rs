@@ -26,6 +26,8 @@ const JOINS_BEFORE_WIDENING: u32 = 2;
 const THRESHOLD_ROUNDS: u32 = 40;
 /// Rounds after which whatever still changes is given up.
 const GIVE_UP_ROUNDS: u32 = 80;
+/// Bytes of the shortest walk by address whose end is a threshold.
+const WALK_BYTES_MIN: u32 = 16;
 /// Thresholds of one loop, and those that all loops share.
 const THRESHOLDS_MAX: usize = 256;
 /// Passes that take back what widening gave away.
@@ -237,7 +239,7 @@ fn each_change(old: &Contract, mut new: Contract, change: impl Fn(Value, Value) 
 
 /// Numbers near which values in loops may settle.
 struct Thresholds {
-    /// In every loop: sizes, and constants that registers are set to.
+    /// In every loop: sizes, constants that registers are set to, and ends of walks.
     common: Vec<u64>,
     /// What a loop compares with, by its head.
     own: BTreeMap<u32, Vec<u64>>,
@@ -253,6 +255,12 @@ impl Thresholds {
                     near(i64::from(*value) as u64, &mut common);
                 }
                 Instruction::LoadImmediate { value, .. } => near(*value, &mut common),
+                // Where an address ends that a loop walks up to. Smaller numbers are steps.
+                Instruction::Alu { operation: AluOperation::Add, source: Operand::Immediate(value), .. }
+                    if value.unsigned_abs() >= WALK_BYTES_MIN =>
+                {
+                    near(i64::from(*value) as u64, &mut common);
+                }
                 _ => {}
             }
         }
