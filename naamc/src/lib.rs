@@ -19,7 +19,6 @@ pub mod manifest;
 pub mod memory;
 pub mod object;
 pub mod program;
-pub mod suspend;
 pub mod template;
 pub mod types;
 pub mod verifier;

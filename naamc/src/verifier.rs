@@ -17,6 +17,7 @@ mod memory;
 mod pass;
 mod scalar;
 mod state;
+mod suspend;
 mod transfer;
 pub mod value;
 mod words;
@@ -74,7 +75,7 @@ impl Proof {
     pub fn prove(function: Function, environment: &Environment) -> Result<Proof, Vec<Finding>> {
         let inferred = infer(&function, environment)?;
         let analysis = check(&function, environment, &inferred)?;
-        let contracts = crate::suspend::prune(&function, &inferred, &analysis);
+        let contracts = suspend::prune(&function, &inferred, &analysis);
         Proof::check(function, environment, contracts)
     }
 

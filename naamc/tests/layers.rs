@@ -16,7 +16,6 @@ const ORDERS: &[(&str, &[&str])] = &[
             "object",
             "cfg",
             "verifier",
-            "suspend",
             "manifest",
             "activation",
             "continuation",
@@ -63,7 +62,7 @@ fn a_module_uses_only_modules_below_it() {
         for file in rust_files(&source) {
             let relative = file.strip_prefix(&source).expect("found below it");
             let module = relative.iter().next().expect("a file has a name").to_string_lossy().trim_end_matches(".rs").to_string();
-            if module == "lib" || module == "main" || module == "cli" {
+            if file.ends_with("tests.rs") || module == "lib" || module == "main" || module == "cli" {
                 continue;
             }
             let Some(rank) = order.iter().position(|known| *known == module) else {

@@ -98,6 +98,9 @@ fn draw_foreign(value: &Value, random: &mut fastrand::Rng) -> Option<u64> {
         near.wrapping_sub(random.u64(..10_000)),
         near ^ (1 << random.u32(..64)),
         near ^ (1 << random.u32(..4)),
+        random.u64(..16),
+        random.u64(..16),
+        random.u64(..16),
         random.u64(..),
         u64::from(random.u32(..)),
         STACK_END - 8,
@@ -308,7 +311,7 @@ fn every_check_of_decode_is_needed() {
     for subject in Subject::all().into_iter().chain([Subject::crafted()]) {
         let bench = Bench::new(subject, &mut random);
         for (handler, proof, point, contract) in bench.points() {
-            let draws = if bench.subject.name == "crafted" { DRAWS * 40 } else { DRAWS * 4 };
+            let draws = if bench.subject.name == "crafted" { DRAWS * 100 } else { DRAWS * 4 };
             for _ in 0..draws {
                 let Some((bytes, body)) = spoil(proof, point, contract, &mut random) else { continue };
                 if decoded(proof, &bytes, &body, None).is_ok() {
