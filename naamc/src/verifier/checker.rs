@@ -14,6 +14,7 @@ use crate::abi::{Extent, Helper, Parameter, Rights, STACK_BYTES};
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{Register, Size};
 use crate::program::{Environment, Function};
+use std::collections::BTreeSet;
 
 /// Findings of one function; what follows is most likely noise.
 const FINDINGS_MAX: usize = 64;
@@ -99,6 +100,8 @@ pub(super) struct Checker<'a> {
     pub(super) findings: Vec<Finding>,
     /// Whether findings are worth their words: not while contracts are still inferred.
     reporting: bool,
+    /// Symbols that a finding called out of bounds.
+    unbounded: BTreeSet<u32>,
     /// Instructions executed so far.
     pub(super) steps: u64,
 }
@@ -107,7 +110,8 @@ impl<'a> Checker<'a> {
     pub(super) fn new(function: &'a Function, environment: &'a Environment, reporting: bool) -> Checker<'a> {
         let record =
             Record { accesses: Vec::new(), calls: Vec::new(), zeroed: StackBytes::NONE, result: None, reply_bytes_max: None };
-        Checker { function, environment, symbols: Symbols::default(), record, findings: Vec::new(), reporting, steps: 0 }
+        let (symbols, findings, unbounded) = (Symbols::default(), Vec::new(), BTreeSet::new());
+        Checker { function, environment, symbols, record, findings, reporting, unbounded, steps: 0 }
     }
 
     /// Reports a finding at an instruction, once for each code.
@@ -226,6 +230,10 @@ impl<'a> Checker<'a> {
             let together = kind != Kind::ReadOnly && (assumed || (single && self.sum_fits(state, kind, offset, length)));
             let reach = match self.within(state, kind, offset, length, together) {
                 Some(reach) => reach,
+                None if self.is_known_unbounded(offset) => {
+                    state.set(register, Word::Reported);
+                    return None;
+                }
                 None => {
                     self.report_bounds(state, at, register, kind, offset, length);
                     // Checking goes on as if the test that is missing were there.
@@ -241,6 +249,16 @@ impl<'a> Checker<'a> {
             reaches.push(reach);
         }
         Some(reaches)
+    }
+
+    /// Whether a finding said already that this offset, or what it was computed from, is not bounded. Remembers it if not.
+    fn is_known_unbounded(&mut self, offset: Linear) -> bool {
+        let Some(symbol) = offset.symbol.filter(|_| self.reporting) else { return false };
+        let mut symbols = vec![symbol];
+        symbols.extend(self.symbols.definition(symbol).parts().into_iter().flatten());
+        let known = symbols.iter().any(|symbol| self.unbounded.contains(symbol));
+        self.unbounded.extend(symbols);
+        known
     }
 
     /// Whether offset and length, of which neither need be small enough alone, are so together.

@@ -128,17 +128,43 @@ pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
     for body in bodies(graph) {
         let place = loops.binary_search_by_key(&body.head, |other| other.head);
         let bound = place.ok().and_then(|place| loops[place].trips_max);
-        let factor = bound.and_then(|trips| trips.checked_add(1));
         if !body.reducible {
             // Its blocks are not known.
             return vec![None; all.len()];
         }
-        for block in body.blocks {
-            let count = &mut all[block as usize];
+        let leaving = leaving(graph, &body);
+        for (block, leaves) in body.blocks.iter().zip(leaving) {
+            // What only leads round the loop runs as often as its back edges are taken, the rest once more.
+            let factor = bound.and_then(|trips| trips.checked_add(leaves.into()));
+            let count = &mut all[*block as usize];
             *count = count.zip(factor).and_then(|(count, factor)| count.checked_mul(factor));
         }
     }
     all
+}
+
+/// For each block of a loop, whether some path leads from it out of the loop without passing the head.
+fn leaving(graph: &Graph, body: &Body) -> Vec<bool> {
+    let place = |block: &u32| body.blocks.binary_search(block).ok();
+    let head = graph.block_of(body.head).map_or(0, |block| block as u32);
+    let outside = |index: &u32| {
+        let successors = &graph.blocks()[*index as usize].successors;
+        successors.is_empty() || successors.iter().any(|next| place(next).is_none())
+    };
+    let mut leaves: Vec<bool> = body.blocks.iter().map(outside).collect();
+    let mut pending: Vec<u32> = body.blocks.iter().zip(&leaves).filter(|(_, leaves)| **leaves).map(|(block, _)| *block).collect();
+    while let Some(block) = pending.pop() {
+        // What reaches the head goes round: that it may leave there is counted by the other rounds.
+        let before = if block == head { &[][..] } else { &graph.blocks()[block as usize].predecessors };
+        for previous in before {
+            if let Some(index) = place(previous)
+                && !std::mem::replace(&mut leaves[index], true)
+            {
+                pending.push(*previous);
+            }
+        }
+    }
+    leaves
 }
 
 /// A place whose change around the loop is followed.

@@ -49,6 +49,22 @@ pub(super) enum Definition {
     Multiply(Linear, u64),
 }
 
+impl Definition {
+    /// The symbols that it was computed from.
+    pub(super) fn parts(self) -> [Option<u32>; 2] {
+        match self {
+            Definition::Free => [None, None],
+            Definition::Add(_, a, b) | Definition::Subtract(_, a, b) => [a.symbol, b.symbol],
+            Definition::ZeroExtend(a)
+            | Definition::SignExtend(a, _)
+            | Definition::And(a, _)
+            | Definition::ShiftLeft(a, _)
+            | Definition::ShiftRight(a, _)
+            | Definition::Multiply(a, _) => [a.symbol, None],
+        }
+    }
+}
+
 /// All symbols of one pass with what held of them when they were made.
 #[derive(Default)]
 pub(super) struct Symbols {
@@ -390,16 +406,7 @@ impl State {
             if depth == DEFINITION_DEPTH_MAX {
                 continue;
             }
-            let parts = match symbols.definition(symbol) {
-                Definition::Free => [None, None],
-                Definition::Add(_, a, b) | Definition::Subtract(_, a, b) => [a.symbol, b.symbol],
-                Definition::ZeroExtend(a)
-                | Definition::SignExtend(a, _)
-                | Definition::And(a, _)
-                | Definition::ShiftLeft(a, _)
-                | Definition::ShiftRight(a, _)
-                | Definition::Multiply(a, _) => [a.symbol, None],
-            };
+            let parts = symbols.definition(symbol).parts();
             needed.extend(parts.into_iter().flatten().map(|part| (part, depth + 1)));
         }
         let mut needed: Vec<u32> = needed.into_iter().map(|(symbol, _)| symbol).collect();

@@ -5,13 +5,16 @@ use super::value::{Pointer, Scalar, Value};
 use crate::abi::STACK_BYTES;
 use std::fmt;
 
+/// An interval this wide is not worth its ends.
+const WIDE: u64 = 1 << 63;
+
 impl fmt::Display for Scalar {
     /// "8", "8 to 56 in steps of 8", "any number".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(constant) = self.as_constant() {
             return write!(f, "{}", constant as i64);
         }
-        if self.signed_min == i64::MIN && self.signed_max == i64::MAX {
+        if self.signed_max.abs_diff(self.signed_min) > WIDE {
             f.write_str("any number")?;
             if (self.low_unsigned_min, self.low_unsigned_max) != (0, u32::MAX) {
                 write!(f, " with a low half of {} to {}", self.low_unsigned_min, self.low_unsigned_max)?;
@@ -61,12 +64,12 @@ impl fmt::Display for Value {
     }
 }
 
-/// Where an address with these offsets points.
+/// Where an access begins.
 pub(super) fn place(kind: Kind, offset: &Scalar) -> String {
     match kind {
-        Kind::Stack => format!("{offset} bytes from the end of the stack"),
-        Kind::Body => format!("{offset} bytes from the start of the message"),
-        Kind::ReadOnly => format!("{offset} bytes from the start of the read-only data"),
+        Kind::Stack => format!("the access begins at an offset from the end of the stack that is {offset}"),
+        Kind::Body => format!("the access begins at an offset in the message that is {offset}"),
+        Kind::ReadOnly => format!("the access begins at an offset in the read-only data that is {offset}"),
     }
 }
 
