@@ -54,7 +54,7 @@ fn judged(head: &str, code: &str) -> String {
     let function = Function { name: "test".into(), entry, instructions };
     match Proof::prove(function, &environment) {
         Ok(proof) => proved(&proof, &environment),
-        Err(findings) => findings.iter().map(|finding| refused(finding)).collect(),
+        Err(findings) => findings.iter().map(refused).collect(),
     }
 }
 

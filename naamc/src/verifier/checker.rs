@@ -360,10 +360,13 @@ impl<'a> Checker<'a> {
         self.report(at, || {
             let constant = facts.as_constant().is_some() && length.min == length.max;
             let sure = if constant { "lie" } else { "may lie" };
-            let bytes =
-                if length.min == length.max { format!("{}", length.max) } else { format!("{} to {}", length.min, length.max) };
-            let finding = Finding::new(code, format!("the {bytes} bytes accessed through `{register}` {sure} outside the {name}"))
-                .known(format!("the first byte is {}", words::place(kind, &facts)))
+            let bytes = match (length.min, length.max) {
+                (1, 1) => String::from("byte"),
+                (min, max) if min == max => format!("{max} bytes"),
+                (min, max) => format!("{min} to {max} bytes"),
+            };
+            let finding = Finding::new(code, format!("the {bytes} accessed through `{register}` {sure} outside the {name}"))
+                .known(words::place(kind, &facts))
                 .known(words::extent(kind, size));
             if constant { finding } else { finding.hint(HINT_BOUNDS) }
         });
