@@ -117,12 +117,13 @@ pub struct Turn<'a> {
     pub(crate) first_region: *const Region,
     /// UDMA operations left before the message must let others run.
     pub operations_left: u32,
-    /// 1 if the next long read of cold memory suspends. 0 while the call that was suspended for it is still to come.
-    pub suspend_reads: u32,
     /// What `suspend_reads` becomes after a long read: 1 if this executor hides latency by suspension, else 0.
     pub hides_latency: u32,
     /// 1 once the message is claimed.
     pub claimed: u32,
+    /// 1 if the next long read of cold memory suspends. 0 while the call that was suspended for it is still to come. Not beside
+    /// `hides_latency`: a compiler that copies both by one load makes it wait for both stores, which costs more than a message.
+    pub suspend_reads: u32,
     /// The executor's number.
     pub executor: u32,
     /// Whether a compare-and-swap of this turn did not swap.

@@ -6,6 +6,7 @@
 use naamc::abi::{EFAULT, EINVAL};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -19,6 +20,8 @@ const _: () = assert!(cfg!(target_endian = "little"), "the runtime needs a littl
 pub const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a page: lengths of shared memory are rounded up to whole pages.
 pub const PAGE_BYTES: u64 = 4096;
+/// Bytes of a huge page.
+pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// Bytes of one shared memory at most. Keeps every sum of an offset and a length far from overflow.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
 /// Lines prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
@@ -54,7 +57,7 @@ impl SharedMemory {
         }
         let (flags, unit) = match pages {
             Pages::Ordinary => (MemfdFlags::empty(), PAGE_BYTES),
-            Pages::Huge => (MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, 2 << 20),
+            Pages::Huge => (MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, HUGE_PAGE_BYTES),
         };
         let descriptor = rustix::fs::memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let length_bytes = length_bytes.next_multiple_of(unit);
@@ -118,7 +121,7 @@ impl Pointer {
     fn map(descriptor: &OwnedFd, length_bytes: u64, protection: ProtFlags) -> io::Result<Pointer> {
         let bytes = usize::try_from(length_bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that Rust knows of.
-        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, descriptor, 0)? };
+        let start = unsafe { rustix::mm::mmap(aligned_hint(bytes)?, bytes, protection, MapFlags::SHARED, descriptor, 0)? };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Pointer { start, words: bytes / 8 })
     }
@@ -129,6 +132,20 @@ impl Pointer {
         // and every access to it, here and in other processes, goes through atomics of this size.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
+}
+
+/// An address for a new mapping, free a moment ago, at which huge pages can lie; nowhere in particular for one that holds none.
+fn aligned_hint(bytes: usize) -> io::Result<*mut c_void> {
+    let unit = HUGE_PAGE_BYTES as usize;
+    if bytes < unit {
+        return Ok(std::ptr::null_mut());
+    }
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that Rust knows of.
+    let free = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes + unit, ProtFlags::empty(), flags)? };
+    // SAFETY: it was just made, and nothing refers to it.
+    unsafe { rustix::mm::munmap(free, bytes + unit)? };
+    Ok(free.wrapping_byte_add(free.align_offset(unit)))
 }
 
 impl Drop for Pointer {
@@ -157,6 +174,13 @@ impl Mapping {
     /// Its length: whole pages.
     pub fn length_bytes(&self) -> u64 {
         self.0.words as u64 * 8
+    }
+
+    /// Gathers its pages, as far as they are there, into huge ones, so that address translation seldom misses. They are huge for every
+    /// process then. A system that cannot do that, or has none to spare, leaves them as they are: to the same effect, only slower.
+    pub fn gather_pages(&self) {
+        // SAFETY: the kernel moves the bytes of a live mapping to other pages; what is read and written through it stays the same.
+        let _ = unsafe { libc::madvise(self.0.start.as_ptr().cast(), self.0.words * 8, libc::MADV_COLLAPSE) };
     }
 }
 

@@ -14,10 +14,6 @@ pub const DEPLOYMENTS_MAX: usize = 1024;
 pub const GRANTS_MAX: usize = 256;
 /// Bytes of a region: 16 TiB, more than a machine that we know has.
 pub const REGION_BYTES_MAX: u64 = 1 << 44;
-/// Regions are whole pages.
-pub const PAGE_BYTES: u64 = 4096;
-/// Bytes of a huge page.
-pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// A region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

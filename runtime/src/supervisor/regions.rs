@@ -1,8 +1,8 @@
 //! The memory of regions: sealed memfds that the supervisor owns and that outlive every place.
 
 use super::error::{Code, ControlError};
-use super::records::{HUGE_PAGE_BYTES, PAGE_BYTES, REGION_BYTES_MAX, RegionRecord};
-use crate::memory::{Pages, Region, SharedMemory};
+use super::records::{REGION_BYTES_MAX, RegionRecord};
+use crate::memory::{HUGE_PAGE_BYTES, PAGE_BYTES, Pages, Region, SharedMemory};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
@@ -52,6 +52,7 @@ impl RegionMemory {
             Err(errno) => return Err(failed(errno.into())),
         }
         let mapping = memory.map().map_err(failed)?;
+        mapping.gather_pages();
         let region = Region::local(mapping, length_bytes)
             .ok_or_else(|| ControlError::new(Code::System, "a region shorter than it was made"))?;
         Ok(RegionMemory { memory: Arc::new(memory), region })
