@@ -44,32 +44,46 @@ impl Native {
 
 impl Program for Native {
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
-        let starts = activation.point == POINT_START;
-        let mut machine = Machine::new(activation, turn);
-        if starts {
-            if let Err(result) = machine.begin(*self) {
-                return finished(result);
-            }
-        } else {
-            machine.restore();
-        }
         let ended = match self {
-            Native::Get => machine.get(),
-            _ => machine.write(*self),
+            Native::Get => get(activation, turn),
+            writer => write(*writer, activation, turn),
         };
         match ended {
-            Ok(result) => finished(result),
+            Ok(result) => Outcome::Finished(result as u32 as u64),
             Err(outcome) => outcome,
         }
     }
 }
 
-fn finished(result: i32) -> Outcome {
-    Outcome::Finished(result as u32 as u64)
+fn get(activation: &mut Activation, turn: &mut Turn<'_>) -> Result<i32, Outcome> {
+    let mut machine = Machine::<false>::new(activation, turn);
+    match machine.enter(Native::Get) {
+        Ok(()) => machine.get(),
+        Err(result) => Ok(result),
+    }
 }
 
-impl Machine<'_, '_> {
+fn write(native: Native, activation: &mut Activation, turn: &mut Turn<'_>) -> Result<i32, Outcome> {
+    let mut machine = Machine::<true>::new(activation, turn);
+    match machine.enter(native) {
+        Ok(()) => machine.write(native),
+        Err(result) => Ok(result),
+    }
+}
+
+impl<const WRITES: bool> Machine<'_, '_, WRITES> {
+    /// Begins, or goes on where the program was suspended. The error is the result.
+    #[inline(always)]
+    fn enter(&mut self, native: Native) -> Result<(), i32> {
+        if self.activation.point == POINT_START {
+            return self.begin(native);
+        }
+        self.restore();
+        Ok(())
+    }
+
     /// What every handler does first: no reply yet, lengths checked, key taken, bucket found. The error is the result.
+    #[inline(always)]
     fn begin(&mut self, native: Native) -> Result<(), i32> {
         self.activation.reply_bytes = 0;
         let header = self.body_word(0);
@@ -91,6 +105,7 @@ impl Machine<'_, '_> {
     }
 
     /// The rest of `get`.
+    #[inline(always)]
     fn get(&mut self) -> Result<i32, Outcome> {
         loop {
             if self.state.step != Step::Check && self.state.step != Step::CheckAbsent {

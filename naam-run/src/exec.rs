@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use naamc::exec::{self, ExecError};
 use naamc::program::Environment;
 use runtime::engine::{Program, Turn, Unshared};
+use runtime::memory::Regions;
 use runtime::place::bundles;
 use runtime::supervisor::protocol::EngineChoice;
 use std::io::Read;
@@ -26,10 +27,11 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
     let program = exec::parse(&text, memory).map_err(|error| refused(&error))?;
     let environment = Environment::default();
     let proof = Arc::new(program.proof.clone());
-    let compiled: Arc<dyn Program> =
-        bundles::engine(engine)?.compile(&proof, &environment, &[]).map_err(|error| Failure::refused("engine", error))?;
+    let compiled: Arc<dyn Program> = bundles::engine(engine)?
+        .compile(&proof, &environment, &Regions::default())
+        .map_err(|error| Failure::refused("engine", error))?;
     let result = program
-        .run(|activation| compiled.run(activation, &mut Turn::new(&[], 0, &mut Unshared)))
+        .run(|activation| compiled.run(activation, &mut Turn::new(&Regions::default(), 0, &mut Unshared)))
         .map_err(|error| refused(&error))?;
     println!("{result:x}");
     Ok(())

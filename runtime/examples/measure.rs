@@ -8,7 +8,7 @@ use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::jit::object::compile_object;
 use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn main() {
     let elf = std::fs::read(path).expect("the kernels can be read");
     let object = object::read(&elf).expect("the kernels are handlers");
     // The declared minimal lengths, in the order of the bundle's regions.
-    let regions: Vec<Region> = object
+    let regions: Regions = object
         .environment
         .regions
         .iter()
@@ -83,7 +83,7 @@ fn fill(name: &str, region: &Region) {
     }
 }
 
-fn nanoseconds(program: &dyn Program, regions: &[Region], body_bytes: usize) -> f64 {
+fn nanoseconds(program: &dyn Program, regions: &Regions, body_bytes: usize) -> f64 {
     let mut activation = Activation::new_boxed();
     activation.begin(&vec![0; body_bytes], 0, 0);
     let mut best = f64::MAX;

@@ -1,7 +1,7 @@
 //! Deployments: checked handlers bound to regions on a node, ready to run.
 
 use crate::engine::{Engine, EngineError, Program};
-use crate::memory::Region;
+use crate::memory::{Region, Regions};
 use naamc::abi::{self, Helper, Rights};
 use naamc::manifest::Manifest;
 use naamc::program::Environment;
@@ -156,7 +156,7 @@ pub struct Deployment {
     index: u16,
     generation: u16,
     handlers: Vec<Handler>,
-    regions: Vec<Region>,
+    regions: Regions,
     limits: Limits,
 }
 
@@ -203,7 +203,7 @@ impl Deployment {
                 }
             }
         }
-        let regions: Vec<Region> = bindings.into_iter().map(|binding| binding.region).collect();
+        let regions: Regions = bindings.into_iter().map(|binding| binding.region).collect();
         let ready = |Checked { proof, manifest }: &Checked<'_>| {
             let (name, body_bytes) = (&proof.function().name, proof.function().entry.body_bytes);
             let program = engine.compile(proof, environment, &regions);
@@ -215,9 +215,9 @@ impl Deployment {
     }
 
     /// Handlers with regions in the order in which their programs count them. Nothing is checked: see [`Handler::new`].
-    pub fn new(identity: Identity, handlers: Vec<Handler>, regions: Vec<Region>, limits: Limits) -> Deployment {
+    pub fn new(identity: Identity, handlers: Vec<Handler>, regions: impl Into<Regions>, limits: Limits) -> Deployment {
         let Identity { name, index, generation } = identity;
-        Deployment { name, index, generation, handlers, regions, limits }
+        Deployment { name, index, generation, handlers, regions: regions.into(), limits }
     }
 
     /// Its name.
@@ -243,7 +243,7 @@ impl Deployment {
 
     /// Its regions, in the order of the bundle's declarations.
     #[inline]
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &Regions {
         &self.regions
     }
 

@@ -7,7 +7,7 @@
 #[allow(unsafe_code)]
 pub mod jit;
 
-use crate::memory::Region;
+use crate::memory::{Region, Regions};
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::program;
@@ -25,7 +25,7 @@ pub trait Engine: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Prepares a handler for these regions. `environment` is the one that it was checked against; `regions` are those that its turns
-    /// will offer, so that code may rely on their lengths and on which of them are mapped here, but not on where.
+    /// will offer, or others of the same extents: code may rely on these, but not on where regions are mapped.
     ///
     /// # Errors
     /// If this machine cannot run it: out of memory, or nothing that the code generator can emit code for.
@@ -33,7 +33,7 @@ pub trait Engine: Send + Sync {
         &self,
         proof: &Arc<Proof>,
         environment: &program::Environment,
-        regions: &[Region],
+        regions: &Regions,
     ) -> Result<Arc<dyn Program>, EngineError>;
 }
 
@@ -71,7 +71,7 @@ impl Engine for InterpreterEngine {
         &self,
         proof: &Arc<Proof>,
         environment: &program::Environment,
-        _: &[Region],
+        _: &Regions,
     ) -> Result<Arc<dyn Program>, EngineError> {
         Ok(Arc::new(Interpreter::new(proof, environment.read_only.as_slice().into())))
     }
@@ -104,8 +104,8 @@ impl Claim for Unshared {
 /// 1. fuel: `activation.udma_operations_left` is 0: the message fails with `UdmaOperationsExhausted`;
 /// 2. `operations_left` is 0: it suspends before the call;
 /// 3. the region's `base` is null: it suspends before the call, and a UDMA backend performs the operation;
-/// 4. a read of more than [`SHORT_READ_BYTES_MAX`] bytes: if `suspend_reads` and the region's `cold` are both 1 it suspends before the call;
-///    else it is executed and sets `suspend_reads = hides_latency`;
+/// 4. a read of more than [`SHORT_READ_BYTES_MAX`] bytes of a region whose `cold` is 1: if `suspend_reads` is 1 its lines are
+///    prefetched, `prefetched` becomes 1 and it suspends before the call; else it is executed and `suspend_reads` becomes `hides_latency`;
 /// 5. a write or atomic while `claimed` is 0: it calls [`Turn::claim`], and fails if that does;
 /// 6. it executes the operation, takes 1 from `operations_left` and from the fuel, adds 1 to `activation.udma_operations`;
 /// 7. a compare-and-swap that did not swap sets `operations_left` to 0: the one that it waits for may need this core.
@@ -128,14 +128,16 @@ pub struct Turn<'a> {
     pub executor: u32,
     /// Whether a compare-and-swap of this turn did not swap.
     pub contended: u32,
-    regions: &'a [Region],
+    /// 1 if it suspended for lines that are on their way.
+    pub prefetched: u32,
+    regions: &'a Regions,
     claim: &'a mut dyn Claim,
 }
 
 impl<'a> Turn<'a> {
     /// A turn that suspends for nothing but its budget and remote regions.
     #[inline]
-    pub fn new(regions: &'a [Region], executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
+    pub fn new(regions: &'a Regions, executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
         Turn {
             first_region: regions.as_ptr(),
             operations_left: TURN_UDMA_OPERATIONS_MAX,
@@ -144,6 +146,7 @@ impl<'a> Turn<'a> {
             claimed: 0,
             executor,
             contended: 0,
+            prefetched: 0,
             regions,
             claim,
         }
@@ -151,7 +154,7 @@ impl<'a> Turn<'a> {
 
     /// The deployment's regions.
     #[inline]
-    pub fn regions(&self) -> &'a [Region] {
+    pub fn regions(&self) -> &'a Regions {
         self.regions
     }
 
@@ -175,14 +178,22 @@ impl<'a> Turn<'a> {
             Ok(region) => region,
             Err(issued) => return issued,
         };
-        if destination.len() > SHORT_READ_BYTES_MAX as usize {
-            if self.suspend_reads & region.cold != 0 {
+        if destination.len() > SHORT_READ_BYTES_MAX as usize && region.cold != 0 {
+            if self.suspend_reads != 0 {
+                self.prefetch(region, offset, destination.len() as u32);
                 return Issued::Suspend;
             }
             self.suspend_reads = self.hides_latency;
         }
         self.operations_left -= 1;
         Issued::Done(region.read(offset, destination))
+    }
+
+    /// Asks for the lines of a long read before which the message suspends.
+    #[inline]
+    pub(crate) fn prefetch(&mut self, region: &Region, offset: u64, length_bytes: u32) {
+        region.prefetch(offset, u64::from(length_bytes));
+        self.prefetched = 1;
     }
 
     /// `naam_write`.

@@ -12,6 +12,7 @@
 //! 4. Nothing is allocated, locked or asked of the system per message.
 
 mod admission;
+mod queue;
 pub mod thread;
 
 use crate::deployment::Deployment;
@@ -25,7 +26,7 @@ use crate::udma::{Action, Backend, NotIssued, Operation, Token};
 use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
-use std::collections::VecDeque;
+use queue::Queue;
 use std::sync::Arc;
 
 /// Messages that an executor starts in one turn at most: enough to hide the memory's latency, few enough to stay in the cache.
@@ -141,6 +142,7 @@ struct UnderWay {
     flow: u16,
     execution: u64,
     reserved_bytes: u32,
+    reply_bytes_max: u32,
     claimed: bool,
     /// It stands before a read whose lines were asked for: that read is executed at once.
     prefetched: bool,
@@ -154,9 +156,9 @@ struct Pool {
     under_way: Vec<UnderWay>,
     free: Vec<u32>,
     /// Messages that can go on, oldest first.
-    ready: VecDeque<u32>,
+    ready: Queue,
     /// Messages whose operation found no room at the backend.
-    postponed: VecDeque<u32>,
+    postponed: Queue,
     at_backend: usize,
 }
 
@@ -184,17 +186,19 @@ pub struct Executor<L> {
     last_turn_ns: u64,
 }
 
-/// The claim of one message under way.
-struct SlotClaim<'a> {
-    slots: &'a SlotTable,
-    request: Request,
+/// The claim of one message under way: looked up when it is made.
+struct SlotClaim<'a, L> {
+    sessions: &'a [Option<SessionState<L>>],
+    under_way: &'a UnderWay,
     owner: Owner,
     wanted: bool,
 }
 
-impl Claim for SlotClaim<'_> {
+impl<L> Claim for SlotClaim<'_, L> {
     fn claim(&mut self) -> Result<(), Failure> {
-        if !self.wanted || self.slots.claim(self.request, self.owner) == Standing::Unclaimed {
+        let UnderWay { session, request, .. } = *self.under_way;
+        let Some(Some(state)) = self.sessions.get(session as usize) else { return Err(Failure::NotOwner) };
+        if !self.wanted || state.session.slots.claim(request, self.owner) == Standing::Unclaimed {
             return Ok(());
         }
         Err(Failure::NotOwner)
@@ -218,6 +222,7 @@ impl<L: Link> Executor<L> {
             flow: 0,
             execution: 0,
             reserved_bytes: 0,
+            reply_bytes_max: 0,
             claimed: false,
             prefetched: false,
             operation: None,
@@ -229,8 +234,8 @@ impl<L: Link> Executor<L> {
                 activations: (0..count).map(|_| (*blank).clone()).collect(),
                 under_way: vec![nothing; count],
                 free: (0..count as u32).rev().collect(),
-                ready: VecDeque::with_capacity(count),
-                postponed: VecDeque::with_capacity(count),
+                ready: Queue::new(count),
+                postponed: Queue::new(count),
                 at_backend: 0,
             },
             sessions: Vec::new(),
@@ -409,13 +414,13 @@ impl<L: Link> Executor<L> {
             let Some(under_way) = pool.under_way.get_mut(completion.token.0 as usize) else { return };
             if let Some(operation) = under_way.operation.take() {
                 operation.complete(&mut pool.activations[completion.token.0 as usize], completion);
-                pool.ready.push_back(completion.token.0);
+                pool.ready.push(completion.token.0);
                 pool.at_backend -= 1;
                 completed += 1;
             }
         });
         for _ in 0..self.pool.postponed.len() {
-            let Some(index) = self.pool.postponed.pop_front() else { break };
+            let Some(index) = self.pool.postponed.pop() else { break };
             self.issue(index, now_ns);
         }
         completed
@@ -426,9 +431,9 @@ impl<L: Link> Executor<L> {
         let resumable = self.pool.ready.len();
         let mut contended = resumable > 0;
         for _ in 0..resumable {
-            let Some(index) = self.pool.ready.pop_front() else { break };
-            if let Some(next) = self.pool.ready.front() {
-                self.pool.prefetch(*next);
+            let Some(index) = self.pool.ready.pop() else { break };
+            if let Some(next) = self.pool.ready.first() {
+                self.pool.prefetch(next);
             }
             contended &= self.run(index, now_ns);
         }
@@ -440,47 +445,30 @@ impl<L: Link> Executor<L> {
         let Executor { pool, sessions, deployments, options, counters, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
         let activation = &mut pool.activations[index as usize];
-        let (Some(Some(session)), Some(Some(deployment))) =
-            (sessions.get(under_way.session as usize), deployments.get(under_way.deployment as usize))
-        else {
-            return false;
-        };
+        let Some(Some(deployment)) = deployments.get(under_way.deployment as usize) else { return false };
         let handler = &deployment.deployment.handlers()[usize::from(under_way.target.handler)];
-        let regions = deployment.deployment.regions();
+        let prefetched = std::mem::replace(&mut under_way.prefetched, false);
         let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
         let wanted = handler.shape().claims;
-        let mut claim = SlotClaim { slots: &session.session.slots, request: under_way.request, owner, wanted };
-        let mut turn = Turn::new(regions, u32::from(options.number), &mut claim);
+        let mut claim = SlotClaim { sessions, under_way, owner, wanted };
+        let mut turn = Turn::new(deployment.deployment.regions(), u32::from(options.number), &mut claim);
         // What needs no claim is as good as claimed.
         turn.claimed = u32::from(under_way.claimed | !wanted);
         turn.hides_latency = u32::from(options.hides_latency);
-        turn.suspend_reads = u32::from(options.hides_latency & !std::mem::replace(&mut under_way.prefetched, false));
+        turn.suspend_reads = u32::from(options.hides_latency & !prefetched);
         let operations_before = activation.udma_operations;
         let outcome = handler.program().run(activation, &mut turn);
         counters.udma_operations += u64::from(activation.udma_operations - operations_before);
         let outcome = match outcome {
             Outcome::Suspended => {
                 let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
-                under_way.claimed = wanted & (turn.claimed != 0);
+                (under_way.claimed, under_way.prefetched) = (wanted & (turn.claimed != 0), turn.prefetched != 0);
                 activation.suspensions += 1;
                 counters.suspensions += 1;
-                let helper = handler.shape().operations.get(activation.point as usize);
-                let operation = helper.and_then(|helper| Operation::pending(activation, *helper));
-                let region = operation.and_then(|operation| regions.get(usize::from(operation.region)));
-                let (Some(operation), Some(region)) = (operation, region) else {
-                    // Checked code always stands before an operation on a region.
-                    self.finish(index, Err(Failure::EngineFault));
-                    return false;
-                };
-                if region.is_local() {
-                    if operation.action == Action::Read {
-                        region.prefetch(operation.offset, u64::from(operation.length_bytes));
-                        under_way.prefetched = true;
-                    }
-                    pool.ready.push_back(index);
+                if under_way.prefetched {
+                    pool.ready.push(index);
                 } else {
-                    under_way.operation = Some(operation);
-                    self.issue(index, now_ns);
+                    self.wait(index, now_ns);
                 }
                 return contended;
             }
@@ -490,6 +478,25 @@ impl<L: Link> Executor<L> {
         under_way.claimed = wanted & (turn.claimed != 0);
         self.finish(index, outcome);
         false
+    }
+
+    /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
+    fn wait(&mut self, index: u32, now_ns: u64) {
+        let under_way = &mut self.pool.under_way[index as usize];
+        let Some(Some(deployment)) = self.deployments.get(under_way.deployment as usize) else { return };
+        let activation = &self.pool.activations[index as usize];
+        let operations = &deployment.deployment.handlers()[usize::from(under_way.target.handler)].shape().operations;
+        let operation = operations.get(activation.point as usize).and_then(|helper| Operation::pending(activation, *helper));
+        let region = operation.and_then(|operation| deployment.deployment.regions().get(usize::from(operation.region)));
+        match (operation, region) {
+            (Some(_), Some(region)) if region.is_local() => self.pool.ready.push(index),
+            (Some(operation), Some(_)) => {
+                under_way.operation = Some(operation);
+                self.issue(index, now_ns);
+            }
+            // Checked code always stands before an operation on a region.
+            _ => self.finish(index, Err(Failure::EngineFault)),
+        }
     }
 
     /// Hands a message's operation to the backend.
@@ -519,62 +526,63 @@ impl<L: Link> Executor<L> {
         let source = &activation.memory[start..start + operation.length_bytes as usize];
         match backend.issue(now_ns, Token(index), remote, &operation, source) {
             Ok(()) => pool.at_backend += 1,
-            Err(NotIssued::Full) => pool.postponed.push_back(index),
+            Err(NotIssued::Full) => pool.postponed.push(index),
             Err(NotIssued::Unreachable) => self.finish(index, Err(Failure::RegionUnreachable)),
         }
     }
 
     /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
     fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
-        let Executor { pool, sessions, deployments, options, counters, answer_body, .. } = self;
-        let UnderWay { session, deployment, target, request, flow, execution, reserved_bytes, claimed, .. } =
-            pool.under_way[index as usize];
+        let Executor { pool, sessions, deployments, options, counters, .. } = self;
+        let under_way = &pool.under_way[index as usize];
+        let activation = &pool.activations[index as usize];
         pool.free.push(index);
         let (Some(Some(state)), Some(Some(deployment))) =
-            (sessions.get_mut(session as usize), deployments.get_mut(deployment as usize))
+            (sessions.get_mut(under_way.session as usize), deployments.get_mut(under_way.deployment as usize))
         else {
             return;
         };
         deployment.under_way -= 1;
         state.under_way -= 1;
-        state.reserved_bytes -= reserved_bytes as usize;
-        let outcome = match outcome {
+        state.reserved_bytes -= under_way.reserved_bytes as usize;
+        let (outcome, reply_bytes) = match outcome {
             Ok(result) => {
                 counters.results += 1;
-                Ok(result)
+                (Ok(result), activation.reply_bytes.min(under_way.reply_bytes_max))
             }
             Err(failure) => match RuntimeError::of(failure) {
                 Some(error) => {
                     counters.errors += 1;
-                    Err(error)
+                    (Err(error), 0)
                 }
-                None => {
-                    // Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
-                    counters.duplicates += 1;
-                    if let Some(answer) = state.session.slots.answer(request, &mut answer_body[..]) {
-                        let reply = reply_header(&answer, request, target, flow, state.session.id);
-                        send(state, &reply, &answer_body[..usize::from(answer.body_bytes)]);
-                    }
-                    return;
-                }
+                None => return self.answer_again(index),
             },
         };
-        let activation = &pool.activations[index as usize];
-        let reply_bytes_max = deployment.deployment.handlers()[usize::from(target.handler)].shape().reply_bytes_max;
-        let reply_bytes = if outcome.is_ok() { activation.reply_bytes.min(reply_bytes_max) } else { 0 };
         let body = &activation.body()[..reply_bytes as usize];
         let answer = Answer {
-            owner: Owner { executor: options.number, place: options.place, execution },
+            owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
             outcome,
             body_bytes: reply_bytes as u16,
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        if claimed && !state.session.slots.finish(request, &answer, body) {
+        if under_way.claimed && !state.session.slots.finish(under_way.request, &answer, body) {
             return;
         }
-        let reply = reply_header(&answer, request, target, flow, state.session.id);
-        send(state, &reply, body);
+        let UnderWay { request, target, flow, .. } = *under_way;
+        send(state, &reply_header(&answer, request, target, flow, state.session.id), body);
+    }
+
+    /// Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
+    #[cold]
+    fn answer_again(&mut self, index: u32) {
+        let UnderWay { session, request, target, flow, .. } = self.pool.under_way[index as usize];
+        self.counters.duplicates += 1;
+        let Some(Some(state)) = self.sessions.get_mut(session as usize) else { return };
+        if let Some(answer) = state.session.slots.answer(request, &mut self.answer_body[..]) {
+            let reply = reply_header(&answer, request, target, flow, state.session.id);
+            send(state, &reply, &self.answer_body[..usize::from(answer.body_bytes)]);
+        }
     }
 
     /// Announces to all links that this executor is going to sleep. False if something has arrived: then it must not, and is awake again.

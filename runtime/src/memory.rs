@@ -29,6 +29,9 @@ const PREFETCH_LINES_MAX: u64 = 16;
 /// Regions at least this long count as cold: they do not fit the nearest caches, so long reads of them are worth a prefetch.
 const COLD_BYTES_MIN: u64 = 512 << 10;
 
+/// Words that are copied between two looks whether more are left.
+const WORDS_AT_ONCE: usize = 4;
+
 /// What kind of pages hold a memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
@@ -325,13 +328,11 @@ impl Region {
         if head > 0 {
             merge(&words[0], skip, head_bytes);
         }
-        let (whole, tail) = rest.as_chunks::<8>();
         let words = &words[usize::from(head > 0)..];
-        for (bytes, word) in whole.iter().zip(words) {
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Release);
-        }
+        let (whole, tail) = rest.split_at(rest.len() & !7);
+        store_words(words, whole, Ordering::Release);
         if !tail.is_empty() {
-            merge(&words[whole.len()], 0, tail);
+            merge(&words[whole.len() / 8], 0, tail);
         }
         0
     }
@@ -389,20 +390,119 @@ impl Region {
     }
 }
 
+/// What code may rely on about a region that it was compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Whether loads and stores reach it.
+    pub is_local: bool,
+    /// Its length.
+    pub length_bytes: u64,
+    /// Whether long reads of it are worth a prefetch and a suspension.
+    pub is_cold: bool,
+}
+
+impl Extent {
+    /// Of this region.
+    pub fn of(region: &Region) -> Extent {
+        Extent { is_local: region.is_local(), length_bytes: region.length_bytes, is_cold: region.cold != 0 }
+    }
+}
+
+/// The regions of a deployment, in the order of the bundle's declarations. They never change.
+#[derive(Clone, Debug)]
+pub struct Regions {
+    entries: Arc<[Region]>,
+    extents: Arc<[Extent]>,
+}
+
+impl Regions {
+    /// Extents of the regions.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// Whether code that was compiled for those can run with these: their extents are equal.
+    #[inline]
+    pub fn fit(&self, others: &Regions) -> bool {
+        Arc::ptr_eq(&self.extents, &others.extents) || self.extents == others.extents
+    }
+}
+
+impl From<Vec<Region>> for Regions {
+    fn from(regions: Vec<Region>) -> Regions {
+        Regions { extents: regions.iter().map(Extent::of).collect(), entries: regions.into() }
+    }
+}
+
+impl FromIterator<Region> for Regions {
+    fn from_iter<I: IntoIterator<Item = Region>>(regions: I) -> Regions {
+        Regions::from(regions.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl Default for Regions {
+    /// None.
+    fn default() -> Regions {
+        Regions::from(Vec::new())
+    }
+}
+
+impl std::ops::Deref for Regions {
+    type Target = [Region];
+
+    #[inline]
+    fn deref(&self) -> &[Region] {
+        &self.entries
+    }
+}
+
 /// Copies bytes out of shared words, each word untorn and acquired.
 ///
 /// # Panics
 /// If the words are fewer than the bytes need.
-#[inline]
+#[inline(always)]
 pub(crate) fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
     let words = &words[..destination.len().div_ceil(8)];
     let (whole, tail) = destination.as_chunks_mut::<8>();
-    for (bytes, word) in whole.iter_mut().zip(words) {
+    let (word_runs, word_rest) = words[..whole.len()].as_chunks::<WORDS_AT_ONCE>();
+    let (runs, rest) = whole.as_chunks_mut::<WORDS_AT_ONCE>();
+    for (bytes, words) in runs.iter_mut().zip(word_runs) {
+        let loaded = [0, 1, 2, 3].map(|index: usize| words[index].load(Ordering::Acquire));
+        for index in 0..WORDS_AT_ONCE {
+            bytes[index] = loaded[index].to_ne_bytes();
+        }
+    }
+    for (bytes, word) in rest.iter_mut().zip(word_rest) {
         *bytes = word.load(Ordering::Acquire).to_ne_bytes();
     }
     if !tail.is_empty() {
         let word = words[words.len() - 1].load(Ordering::Acquire).to_ne_bytes();
         tail.copy_from_slice(&word[..tail.len()]);
+    }
+}
+
+/// Copies bytes into shared words, each word untorn and in this order. What is left of the last word becomes zero.
+///
+/// # Panics
+/// If the words are fewer than the bytes need.
+#[inline(always)]
+pub(crate) fn store_words(words: &[AtomicU64], source: &[u8], order: Ordering) {
+    let words = &words[..source.len().div_ceil(8)];
+    let (whole, tail) = source.as_chunks::<8>();
+    let (runs, rest) = whole.as_chunks::<WORDS_AT_ONCE>();
+    let (word_runs, word_rest) = words[..whole.len()].as_chunks::<WORDS_AT_ONCE>();
+    for (bytes, words) in runs.iter().zip(word_runs) {
+        for index in 0..WORDS_AT_ONCE {
+            words[index].store(u64::from_ne_bytes(bytes[index]), order);
+        }
+    }
+    for (bytes, word) in rest.iter().zip(word_rest) {
+        word.store(u64::from_ne_bytes(*bytes), order);
+    }
+    if !tail.is_empty() {
+        let mut padded = [0; 8];
+        padded[..tail.len()].copy_from_slice(tail);
+        words[words.len() - 1].store(u64::from_ne_bytes(padded), order);
     }
 }
 

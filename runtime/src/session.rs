@@ -15,7 +15,7 @@
 //! the owner takes it from Running to Done, after it wrote the answer and before it sends it; only the supervisor takes it from
 //! Running to Uncertain, after it has reaped the owner's process.
 
-use crate::memory::{Mapping, PAGE_BYTES};
+use crate::memory::{Mapping, PAGE_BYTES, load_words, store_words};
 use crate::message::{Place, RuntimeError};
 use naamc::abi::BODY_BYTES_MAX;
 use std::sync::Arc;
@@ -201,11 +201,7 @@ impl SlotTable {
         record[2].store(lengths, Ordering::Relaxed);
         record[3].store(u64::from(answer.suspensions) | u64::from(answer.udma_operations) << 32, Ordering::Relaxed);
         let words = if body.len() <= INLINE_BYTES { &record[INLINE_WORD..] } else { self.block(request.slot) };
-        for (bytes, word) in body.chunks(8).zip(words) {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
-        }
+        store_words(words, body, Ordering::Relaxed);
         let done = pack(request.sequence, answer.owner, DONE);
         record[0].compare_exchange(running, done, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -222,9 +218,7 @@ impl SlotTable {
         let (execution, lengths, counts) = (at(1), at(2), at(3));
         let body_bytes = (lengths >> 48) as usize;
         let words = if body_bytes <= INLINE_BYTES { &record[INLINE_WORD..] } else { self.block(request.slot) };
-        for (bytes, word) in body.get_mut(..body_bytes)?.chunks_mut(8).zip(words) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[..bytes.len()]);
-        }
+        load_words(words, body.get_mut(..body_bytes)?);
         fence(Ordering::Acquire);
         if record[0].load(Ordering::Relaxed) != word {
             return None;

@@ -10,7 +10,7 @@ use naamc::verifier::Proof;
 #[cfg(feature = "jit")]
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ fn class_units(class: u64) -> u64 {
 /// MICA's handlers on one engine, and a table.
 struct Table {
     programs: BTreeMap<String, (Arc<dyn Program>, usize)>,
-    regions: Vec<Region>,
+    regions: Regions,
     names: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Table {
             region.set_cold(true);
             region
         };
-        let regions: Vec<Region> = names.iter().map(region).collect();
+        let regions: Regions = names.iter().map(region).collect();
         let programs = object.handlers.iter().map(|handler| {
             let (function, _) = object.flatten(handler).expect("it can be flattened");
             let proof = Arc::new(Proof::prove(function, &object.environment).expect("it verifies"));

@@ -20,14 +20,14 @@ use naamc::program::{Entry, Environment, Function, RegionDeclaration};
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Prepares a program without regions.
 fn jit(proof: Arc<Proof>) -> driver::Turn {
-    let program = JitEngine.compile(&proof, &Environment::default(), &[]).expect("compiles");
-    Box::new(move |activation| program.run(activation, &mut Turn::new(&[], 0, &mut Unshared)))
+    let program = JitEngine.compile(&proof, &Environment::default(), &Regions::default()).expect("compiles");
+    Box::new(move |activation| program.run(activation, &mut Turn::new(&Regions::default(), 0, &mut Unshared)))
 }
 
 /// Proves that compiled code agrees with an independent model of RFC 9669, on every instruction, with operands from memory and with
@@ -191,14 +191,16 @@ fn code_does_not_run_with_regions_that_it_was_not_compiled_for() {
     let function = Function { name: "read".to_string(), entry, instructions: isa::assemble(code).expect("it assembles") };
     let proof = Arc::new(Proof::prove(function, &environment).expect("it verifies"));
     let region = |length_bytes| Region::anonymous(length_bytes).expect("memory");
-    let program = JitEngine.compile(&proof, &environment, &[region(4096)]).expect("it compiles");
-    let run = |regions: &[Region]| {
+    let program = JitEngine.compile(&proof, &environment, &vec![region(4096)].into()).expect("it compiles");
+    let run = |regions: &Regions| {
         let mut activation = Activation::new_boxed();
         activation.begin(&[0; 8], 0, 1);
         program.run(&mut activation, &mut Turn::new(regions, 1, &mut Unshared))
     };
-    assert_eq!(run(&[region(4096)]), Outcome::Finished(0));
-    for regions in [&[region(1024)][..], &[region(8192)], &[Region::remote(NonZeroU32::MIN, 4096)], &[]] {
-        assert_eq!(run(regions), Outcome::Failed(Failure::EngineFault));
+    assert_eq!(run(&vec![region(4096)].into()), Outcome::Finished(0));
+    let (remote, mut cold) = (Region::remote(NonZeroU32::MIN, 4096), region(4096));
+    cold.set_cold(true);
+    for regions in [vec![region(1024)], vec![region(8192)], vec![remote], vec![cold], vec![]] {
+        assert_eq!(run(&regions.into()), Outcome::Failed(Failure::EngineFault));
     }
 }

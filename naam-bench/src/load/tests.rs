@@ -8,7 +8,7 @@ use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
 use runtime::clock::MonotonicClock;
 use runtime::engine::{Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 
 /// What a server does to every so many requests.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,7 +31,7 @@ enum Lie {
 
 /// A server behind a connection with room for `room` requests.
 struct Server {
-    regions: [Region; 2],
+    regions: Regions,
     activation: Box<Activation>,
     waiting: Vec<(u32, Handler, Vec<u8>)>,
     room: usize,
@@ -47,7 +47,7 @@ impl Server {
     fn new(records: u64) -> Server {
         let region = |bytes| Region::anonymous(bytes).unwrap();
         Server {
-            regions: [region(mica::heap_bytes(records, 8, 64, 64)), region(mica::table_bytes(records))],
+            regions: vec![region(mica::heap_bytes(records, 8, 64, 64)), region(mica::table_bytes(records))].into(),
             activation: Activation::new_boxed(),
             waiting: Vec::new(),
             room: 48,

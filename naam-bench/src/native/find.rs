@@ -37,9 +37,9 @@ pub fn item_words(item: u64) -> u64 {
     (item >> WORDS_SHIFT & 0xff).min(ITEM_WORDS_MAX)
 }
 
-impl Machine<'_, '_> {
+impl<const WRITES: bool> Machine<'_, '_, WRITES> {
     /// Takes the key out of the message, hashes it and finds its bucket. False if no record has a key of this length.
-    #[inline]
+    #[inline(always)]
     pub fn take_key(&mut self, key_bytes: usize, start: usize) -> bool {
         const FACTOR: u64 = 0xD6E8_FEB8_6659_FD93;
         if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key_bytes) {
@@ -59,14 +59,21 @@ impl Machine<'_, '_> {
         hash = hash.wrapping_mul(FACTOR);
         hash ^= hash >> 29;
         self.state.tag = (hash as u16).max(1);
-        self.state.main_index = ((hash >> 32).wrapping_mul(main_buckets(self.length_bytes(TABLE)))) >> 32;
-        self.state.bucket = TABLE_HEADER_BYTES + self.state.main_index * BUCKET_BYTES;
+        let main_index = (hash >> 32).wrapping_mul(main_buckets(self.length_bytes(TABLE))) >> 32;
+        self.state.bucket = TABLE_HEADER_BYTES + main_index * BUCKET_BYTES;
         true
+    }
+
+    /// Zeros behind the key are part of a record.
+    pub fn zero_key_padding(&mut self) {
+        let last = self.state.key_words() as usize - 1;
+        let word = self.key()[last];
+        self.set_word(BODY + ITEM_HEADER_BYTES + last * 8, word);
     }
 
     /// Number of the group of the key's main bucket.
     pub fn group(&self) -> u64 {
-        self.state.main_index >> GROUP_SHIFT
+        (self.state.bucket - TABLE_HEADER_BYTES) / BUCKET_BYTES >> GROUP_SHIFT
     }
 
     /// Offset of extra bucket `number`, 1 or more, of the key's group.
@@ -76,7 +83,7 @@ impl Machine<'_, '_> {
     }
 
     /// Searches the bucket and its chain, from the current step on. Whether the key is there; then its record, or the part asked for, lies at `to`.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, to: usize, part: Part) -> Result<bool, Outcome> {
         loop {
             match self.state.step {
@@ -117,24 +124,25 @@ impl Machine<'_, '_> {
     }
 
     /// Goes on through the bucket to the next item word with the key's tag, and notes the first free one. False at the bucket's end.
-    #[inline]
+    /// Without a branch for each slot: which one it is cannot be predicted.
+    #[inline(always)]
     fn scan(&mut self) -> bool {
-        while (self.state.index as usize) < SLOTS {
-            let index = self.state.index as usize;
-            let word = self.word(BUCKET + 8 + index * 8);
-            if word == 0 && self.state.slot == 0 {
-                self.state.slot = self.state.at + 8 + index as u64 * 8;
-            }
-            if (word >> TAG_SHIFT) as u16 == self.state.tag {
-                return true;
-            }
-            self.state.index += 1;
+        let with = |test: &dyn Fn(u64) -> bool| {
+            let slots = 0..SLOTS;
+            slots.fold(0u32, |set, slot| set | u32::from(test(self.word(BUCKET + 8 + slot * 8))) << slot)
+        };
+        let tag = u64::from(self.state.tag);
+        let matching = with(&|word| word >> TAG_SHIFT == tag) & (u32::MAX << self.state.index);
+        let free = if WRITES && self.state.slot == 0 { with(&|word| word == 0) } else { 0 };
+        if free != 0 {
+            self.state.slot = self.state.at + 8 + u64::from(free.trailing_zeros()) * 8;
         }
-        false
+        self.state.index = matching.trailing_zeros();
+        matching != 0
     }
 
     /// Reads the record that an item word names. Whether it has the key.
-    #[inline]
+    #[inline(always)]
     fn read_item(&mut self, word: u64, to: usize, part: Part) -> Result<bool, Outcome> {
         let length = match part {
             Part::Whole => item_words(word) as usize * 8,
@@ -151,7 +159,7 @@ impl Machine<'_, '_> {
     }
 
     /// Whether nobody has written to the bucket since the search.
-    #[inline]
+    #[inline(always)]
     pub fn unchanged(&mut self) -> Result<bool, Outcome> {
         Ok(self.read_word(TABLE, self.state.bucket)? == self.state.word)
     }

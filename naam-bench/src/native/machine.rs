@@ -100,8 +100,6 @@ pub struct State {
     pub tag: u16,
     /// Offset of its main bucket.
     pub bucket: u64,
-    /// Number of its main bucket.
-    pub main_index: u64,
     /// Offset of the bucket that is being searched.
     pub at: u64,
     /// Next item word to look at.
@@ -136,7 +134,6 @@ impl State {
         key_bytes: 0,
         tag: 0,
         bucket: 0,
-        main_index: 0,
         at: 0,
         index: 0,
         word: 0,
@@ -158,8 +155,8 @@ impl State {
     }
 }
 
-/// A program at work on one message.
-pub struct Machine<'m, 't> {
+/// A program at work on one message. What only writers need survives no suspension of one that only reads.
+pub struct Machine<'m, 't, const WRITES: bool> {
     /// The message.
     pub activation: &'m mut Activation,
     /// Its turn.
@@ -168,71 +165,74 @@ pub struct Machine<'m, 't> {
     pub state: State,
 }
 
-impl<'m, 't> Machine<'m, 't> {
+impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
     /// A program that has not begun.
     #[inline]
-    pub fn new(activation: &'m mut Activation, turn: &'m mut Turn<'t>) -> Machine<'m, 't> {
+    pub fn new(activation: &'m mut Activation, turn: &'m mut Turn<'t>) -> Self {
         Machine { activation, turn, state: State::EMPTY }
     }
 
     /// Takes up the variables of a suspended program.
-    #[inline]
+    #[inline(always)]
     pub fn restore(&mut self) {
         let registers = &self.activation.registers;
         let at = |index: usize| registers[STATE_REGISTER + index];
-        let after = match at(13) {
+        self.state.step = Step::ALL[self.activation.point as usize % Step::ALL.len()].0;
+        self.state.key_bytes = at(0) as u32;
+        self.state.tag = (at(0) >> 32) as u16;
+        self.state.index = (at(0) >> 48) as u32;
+        self.state.bucket = at(1);
+        self.state.at = at(2);
+        self.state.word = at(3);
+        if !WRITES {
+            return;
+        }
+        self.state.slot = at(4);
+        self.state.item = at(5);
+        self.state.last = at(6);
+        self.state.block = at(7);
+        self.state.words = at(8) as u32;
+        self.state.class = (at(8) >> 32) as u32;
+        self.state.head = at(9);
+        self.state.next = at(10);
+        self.state.before = at(11);
+        self.state.after = match at(12) {
             0 => After::Grow,
             1 => After::Allocate,
             result => After::Finish((result - 2) as i32),
         };
-        self.state = State {
-            step: Step::ALL[self.activation.point as usize % Step::ALL.len()].0,
-            key_bytes: at(0) as u32,
-            tag: (at(0) >> 32) as u16,
-            bucket: at(1),
-            at: at(2),
-            index: (at(0) >> 48) as u32,
-            word: at(3),
-            slot: at(4),
-            item: at(5),
-            last: at(6),
-            block: at(7),
-            words: at(8) as u32,
-            class: (at(8) >> 32) as u32,
-            head: at(9),
-            next: at(10),
-            main_index: at(11),
-            before: at(12),
-            after,
-        };
     }
 
+    #[inline(always)]
     fn suspend(&mut self, arguments: [u64; 5]) -> Outcome {
         let state = self.state;
-        let after = match state.after {
-            After::Grow => 0,
-            After::Allocate => 1,
-            After::Finish(result) => result as u64 + 2,
-        };
         self.activation.point = state.step as u32;
         let registers = &mut self.activation.registers;
         registers[1..6].copy_from_slice(&arguments);
-        registers[STATE_REGISTER..STATE_REGISTER + 14].copy_from_slice(&[
+        registers[STATE_REGISTER..STATE_REGISTER + 4].copy_from_slice(&[
             u64::from(state.key_bytes) | u64::from(state.tag) << 32 | u64::from(state.index) << 48,
             state.bucket,
             state.at,
             state.word,
-            state.slot,
-            state.item,
-            state.last,
-            state.block,
-            u64::from(state.words) | u64::from(state.class) << 32,
-            state.head,
-            state.next,
-            state.main_index,
-            state.before,
-            after,
         ]);
+        if WRITES {
+            let after = match state.after {
+                After::Grow => 0,
+                After::Allocate => 1,
+                After::Finish(result) => result as u64 + 2,
+            };
+            registers[STATE_REGISTER + 4..STATE_REGISTER + 13].copy_from_slice(&[
+                state.slot,
+                state.item,
+                state.last,
+                state.block,
+                u64::from(state.words) | u64::from(state.class) << 32,
+                state.head,
+                state.next,
+                state.before,
+                after,
+            ]);
+        }
         Outcome::Suspended
     }
 

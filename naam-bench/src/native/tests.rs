@@ -6,7 +6,7 @@ use crate::mica;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
 use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ thread_local! {
 
 /// A heap and a table in memory of their own.
 struct Store {
-    regions: [Region; 2],
+    regions: Regions,
     /// UDMA operations of a turn: 1 suspends before every second one.
     operations: u32,
     /// What serves, in the order of [`Native::ALL`].
@@ -26,7 +26,7 @@ struct Store {
 }
 
 /// The handlers themselves, interpreted.
-fn interpreted(regions: &[Region]) -> Vec<Arc<dyn Program>> {
+fn interpreted(regions: &Regions) -> Vec<Arc<dyn Program>> {
     let bundle = naamc::build::build(crate::cluster::MICA_ELF).unwrap();
     let environment = &bundle.bundle().meaning.environment;
     let names: Vec<&str> = environment.regions.iter().map(|region| region.name.as_str()).collect();
@@ -44,15 +44,16 @@ impl Store {
     fn new(table_bytes: u64, heap_bytes: u64, operations: u32) -> Store {
         let region = |length| Region::anonymous(length).unwrap();
         let programs = Native::ALL.into_iter().map(|(_, native)| Arc::new(native) as Arc<dyn Program>).collect();
-        Store { regions: [region(heap_bytes), region(table_bytes)], operations, programs }
+        Store { regions: vec![region(heap_bytes), region(table_bytes)].into(), operations, programs }
     }
 
-    fn contents(&self) -> [Vec<u8>; 2] {
-        self.regions.each_ref().map(|region| {
+    fn contents(&self) -> Vec<Vec<u8>> {
+        let content = |region: &Region| {
             let mut bytes = vec![0; region.length_bytes() as usize];
             assert_eq!(region.read(0, &mut bytes), 0);
             bytes
-        })
+        };
+        self.regions.iter().map(content).collect()
     }
 
     /// Runs a message to its end: result, reply, UDMA operations.

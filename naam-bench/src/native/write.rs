@@ -18,14 +18,7 @@ fn turned(head: u64, block: u64) -> u64 {
     ((head >> 32) + 1) << 32 | u64::from(block as u32)
 }
 
-impl Machine<'_, '_> {
-    /// Zeros behind the key are part of a record.
-    pub fn zero_key_padding(&mut self) {
-        let last = self.state.key_words() as usize - 1;
-        let word = self.key()[last];
-        self.set_word(BODY + ITEM_HEADER_BYTES + last * 8, word);
-    }
-
+impl Machine<'_, '_, true> {
     /// The rest of a handler that writes, from the current step on.
     pub fn write(&mut self, native: Native) -> Result<i32, Outcome> {
         loop {

@@ -15,14 +15,14 @@ mod memory;
 pub mod object;
 
 use super::{Engine, EngineError, Program, Turn};
-use crate::memory::Region;
+use crate::memory::Regions;
 use code::Code;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
-use frame::{Exit, Frame, Status};
-use lower::{Body, Bound, Source};
+use frame::{Exit, Frame, PREFETCH, Status};
+use lower::{Body, Source};
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::{Failure, Interpreter, Outcome};
 use naamc::program;
@@ -42,10 +42,9 @@ impl Engine for JitEngine {
         &self,
         proof: &Arc<Proof>,
         environment: &program::Environment,
-        regions: &[Region],
+        regions: &Regions,
     ) -> Result<Arc<dyn Program>, EngineError> {
-        let regions: Box<[Bound]> = regions.iter().map(Bound::of).collect();
-        let source = Source { proof, regions: &regions };
+        let source = Source { proof, regions: regions.extents() };
         let start = Code::new(&machine_code(&source, Body::Start)?).map_err(EngineError::CodeMemory)?;
         let read_only: Arc<[u8]> = environment.read_only.as_slice().into();
         Ok(Arc::new(Compiled {
@@ -54,8 +53,7 @@ impl Engine for JitEngine {
             interpreter: Interpreter::new(proof, read_only.clone()),
             read_only,
             proof: proof.clone(),
-            relied: relied(proof, &regions),
-            regions,
+            regions: regions.clone(),
         }))
     }
 }
@@ -110,42 +108,23 @@ struct Compiled {
     interpreter: Interpreter,
     read_only: Arc<[u8]>,
     proof: Arc<Proof>,
-    /// The regions that lengths and reachability were compiled in from.
-    regions: Box<[Bound]>,
-    /// Those that the code may touch itself: index and length.
-    relied: Box<[(usize, u64)]>,
+    /// The regions whose extents were compiled in.
+    regions: Regions,
 }
 
 impl Compiled {
-    /// Whether a turn offers the regions that the code was compiled for: compiled code relies on their lengths.
-    #[inline]
-    fn fits(&self, turn: &Turn<'_>) -> bool {
-        let offered = turn.regions();
-        let fits = |(index, length): &(usize, u64)| {
-            offered.get(*index).is_some_and(|region| !region.base.is_null() && region.length_bytes == *length)
-        };
-        self.relied.iter().all(fits)
-    }
-
     fn resume(&self) -> Option<&Code> {
         let make = || {
-            let source = Source { proof: &self.proof, regions: &self.regions };
+            let source = Source { proof: &self.proof, regions: self.regions.extents() };
             Code::new(&machine_code(&source, Body::Resume).ok()?).ok()
         };
         self.resume.get_or_init(make).as_ref()
     }
 }
 
-/// The local regions that a handler's code may touch, and their lengths.
-fn relied(proof: &Proof, regions: &[Bound]) -> Box<[(usize, u64)]> {
-    let touched = proof.analysis().calls.iter().fold(0, |touched, call| touched | call.regions);
-    let local = regions.iter().enumerate().filter(|(index, region)| touched >> index & 1 == 1 && region.is_local);
-    local.map(|(index, region)| (index, region.length_bytes)).collect()
-}
-
 impl Program for Compiled {
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
-        if !self.fits(turn) {
+        if !turn.regions().fit(&self.regions) {
             return Outcome::Failed(Failure::EngineFault);
         }
         let code = match activation.point {
@@ -162,10 +141,13 @@ impl Program for Compiled {
         }
         let mut frame = Frame::new(turn, activation, &self.read_only);
         // SAFETY: the code was lowered from the proof of this handler for a frame of this shape; frame, activation and turn are exclusively
-        // borrowed; `fits` compared the turn's regions with those that it was compiled for; the activation is fresh or was suspended
+        // borrowed; the turn's regions have the extents that were compiled in; the activation is fresh or was suspended
         // or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
         let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation) };
         frame.settle(turn, activation);
+        if exit == (Exit { status: Status::Suspended as u64, value: PREFETCH }) {
+            frame::prefetch(turn, activation);
+        }
         outcome(exit)
     }
 }

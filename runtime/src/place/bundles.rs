@@ -155,7 +155,6 @@ impl Bundles {
             .zip(&meaning.handlers)
             .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
             .collect();
-        let regions: Vec<Region> = bindings.iter().map(|binding| binding.region.clone()).collect();
         let deployment =
             Deployment::bind(identity.clone(), &meaning.environment, &handlers, bindings, compiler, limits).map_err(refused)?;
         if !native {
@@ -176,7 +175,7 @@ impl Bundles {
                 None => handler.clone(),
             }
         });
-        Ok(Deployment::new(identity, handlers.collect(), regions, limits))
+        Ok(Deployment::new(identity, handlers.collect(), deployment.regions().clone(), limits))
     }
 }
 

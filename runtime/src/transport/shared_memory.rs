@@ -17,7 +17,7 @@
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
-use crate::memory::{Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing};
+use crate::memory::{Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words};
 use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
@@ -154,7 +154,8 @@ impl Ring {
         }
     }
 
-    /// Copies a record's part at this cursor, which may wrap around the ring's end. At most a ring's worth.
+    /// Copies a record's part at this cursor, which may wrap around the ring's end. At most a ring's worth. The cursors order these
+    /// accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
     #[inline]
     fn load(self, mapping: &Mapping, cursor: u64, destination: &mut [u8]) {
         let (words, at) = self.at(mapping, cursor);
@@ -173,25 +174,11 @@ impl Ring {
         let (words, at) = self.at(mapping, cursor);
         let first = (self.words - at) * 8;
         if source.len() <= first {
-            return store_words(&words[at..], source);
+            return store_words(&words[at..], source, Ordering::Relaxed);
         }
         let (one, other) = source.split_at(first);
-        store_words(&words[at..], one);
-        store_words(words, other);
-    }
-}
-
-/// The cursors order these accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
-#[inline]
-fn store_words(words: &[AtomicU64], source: &[u8]) {
-    let (whole, tail) = source.as_chunks::<8>();
-    for (bytes, word) in whole.iter().zip(words) {
-        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
-    }
-    if let (false, Some(word)) = (tail.is_empty(), words.get(whole.len())) {
-        let mut padded = [0; 8];
-        padded[..tail.len()].copy_from_slice(tail);
-        word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+        store_words(&words[at..], one, Ordering::Relaxed);
+        store_words(words, other, Ordering::Relaxed);
     }
 }
 

@@ -11,7 +11,7 @@ fn copies_agree_with_plain_bytes() {
     let region = Region::anonymous(200).unwrap();
     let mut model = [0u8; 200];
     for round in 0..20_000 {
-        let (offset, length) = (random.usize(..220), random.usize(..40));
+        let (offset, length) = (random.usize(..220), random.usize(..120));
         let inside = offset + length <= 200;
         let mut bytes: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
         let expected = if inside || length == 0 { 0 } else { -EFAULT };

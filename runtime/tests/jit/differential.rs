@@ -9,7 +9,7 @@ use naamc::program::Environment;
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use runtime::udma::{Action, Completion, Operation, Token};
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Case {
         lines.collect()
     }
 
-    fn memory(&self) -> Vec<Region> {
+    fn memory(&self) -> Regions {
         let region = |bytes: &Vec<u8>| {
             let mut region = Region::anonymous(bytes.len() as u64).expect("memory");
             assert_eq!(region.write(0, bytes), 0);
@@ -165,7 +165,7 @@ impl Case {
     }
 
     /// Executes the call before which a message stands, as a UDMA backend would.
-    fn complete(&self, activation: &mut Activation, regions: &[Region]) {
+    fn complete(&self, activation: &mut Activation, regions: &Regions) {
         let at = self.proof.contracts().suspensions[activation.point as usize].instruction;
         let Instruction::CallHelper { number } = self.proof.function().instructions[at as usize] else { panic!("not a call") };
         let helper = Helper::from_number(number).expect("a helper");

@@ -13,7 +13,7 @@ use naamc::verifier::Proof;
 use naamc::verifier::contract::Contract;
 use naamc::verifier::value::{Pointer, Scalar, Value};
 use runtime::engine::{Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::Regions;
 use std::collections::BTreeMap;
 
 const SEED: u64 = 0x6e61_616d_0002;
@@ -192,7 +192,7 @@ impl Bench {
         let mut contents = subject.region_contents(random);
         // Small regions: they are compared whole after every draw.
         contents.iter_mut().for_each(|content| content.truncate(16 << 10));
-        let regions: Vec<Region> = corpus::regions(&contents);
+        let regions: Regions = corpus::regions(&contents);
         let programs = drive::engines().map(|engine| drive::compile(&*engine, &subject.bundle, &regions));
         Bench { subject, contents, programs }
     }

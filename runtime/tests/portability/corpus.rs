@@ -7,7 +7,7 @@ use naamc::manifest::Manifest;
 use naamc::program::{Entry, Environment, Function, RegionDeclaration};
 use naamc::types::{IntegerKind, Type, Types};
 use naamc::verifier::Proof;
-use runtime::memory::Region;
+use runtime::memory::{Region, Regions};
 use std::path::PathBuf;
 
 /// Bytes of each region, unless its declaration asks for more.
@@ -160,7 +160,7 @@ fn arbitrary(bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 /// Regions of this process with this content.
-pub fn regions(contents: &[Vec<u8>]) -> Vec<Region> {
+pub fn regions(contents: &[Vec<u8>]) -> Regions {
     contents.iter().map(|content| filled(Region::anonymous(content.len() as u64).expect("memory for a region"), content)).collect()
 }
 

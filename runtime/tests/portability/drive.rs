@@ -3,7 +3,7 @@
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
 use runtime::engine::{Engine, Program, Turn, Unshared};
-use runtime::memory::Region;
+use runtime::memory::Regions;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Ending {
 }
 
 /// One turn with this many UDMA operations.
-pub fn turn(program: &dyn Program, activation: &mut Activation, regions: &[Region], operations: u32) -> Outcome {
+pub fn turn(program: &dyn Program, activation: &mut Activation, regions: &Regions, operations: u32) -> Outcome {
     let mut claim = Unshared;
     let mut turn = Turn::new(regions, EXECUTOR, &mut claim);
     turn.operations_left = operations;
@@ -51,7 +51,7 @@ pub fn turn(program: &dyn Program, activation: &mut Activation, regions: &[Regio
 }
 
 /// Runs a message to its end, in turns of at most `operations` UDMA operations; with 1 it is suspended before every call.
-pub fn run(program: &dyn Program, body: &[u8], regions: &[Region], operations: u32) -> Ending {
+pub fn run(program: &dyn Program, body: &[u8], regions: &Regions, operations: u32) -> Ending {
     let mut activation = Activation::new_boxed();
     activation.begin(body, BACK_EDGES, UDMA_OPERATIONS);
     let mut outcome = turn(program, &mut activation, regions, if operations == 1 { 0 } else { operations });
@@ -67,7 +67,7 @@ pub fn engines() -> [Box<dyn Engine>; 2] {
 }
 
 /// Every handler of a bundle, prepared by an engine.
-pub fn compile(engine: &dyn Engine, bundle: &naamc::bundle::CheckedBundle, regions: &[Region]) -> Vec<Arc<dyn Program>> {
+pub fn compile(engine: &dyn Engine, bundle: &naamc::bundle::CheckedBundle, regions: &Regions) -> Vec<Arc<dyn Program>> {
     let environment = &bundle.bundle().meaning.environment;
     let one = |proof| engine.compile(proof, environment, regions).expect("a checked handler compiles");
     bundle.proofs().iter().map(one).collect()

@@ -10,7 +10,7 @@ mod worker;
 
 use corpus::Subject;
 use drive::Ending;
-use runtime::memory::{Pages, Region, SharedMemory};
+use runtime::memory::{Pages, Region, Regions, SharedMemory};
 use worker::Worker;
 
 /// Messages for each ELF.
@@ -91,7 +91,7 @@ fn moving_to_another_process_at_every_suspension_gives_the_same() {
             let region = Region::local(memory.map().expect("it can be mapped"), content.len() as u64).expect("it is long enough");
             corpus::filled(region, content)
         };
-        let regions: Vec<Region> = memories.iter().zip(&contents).map(region).collect();
+        let regions: Regions = memories.iter().zip(&contents).map(region).collect();
         let mut workers = ["interpreter", "jit", "jit"].map(|engine| Worker::start(engine, &subject.name, &memories));
         let mut endings = Vec::new();
         for (handler, body) in &messages {

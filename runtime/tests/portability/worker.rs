@@ -5,7 +5,7 @@ use super::drive::{self, Ending};
 use naamc::activation::Activation;
 use naamc::continuation;
 use naamc::interpreter::Outcome;
-use runtime::memory::{Region, SharedMemory};
+use runtime::memory::{Region, Regions, SharedMemory};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -104,7 +104,7 @@ pub fn serve() {
         let memory = SharedMemory::from_descriptor(file.into()).expect("it is sealed");
         Region::local(memory.map().expect("it can be mapped"), *length).expect("it is long enough")
     };
-    let regions: Vec<Region> = setup.regions.iter().map(region).collect();
+    let regions: Regions = setup.regions.iter().map(region).collect();
     let engine = drive::engines().into_iter().find(|known| known.name() == engine).expect("the engine exists");
     let programs = drive::compile(&*engine, &subject.bundle, &regions);
     while let Some(message) = receive::<Message>(&mut stream) {
@@ -114,7 +114,7 @@ pub fn serve() {
     std::process::exit(0);
 }
 
-fn serve_one(subject: &Subject, program: &dyn runtime::engine::Program, regions: &[Region], message: &Message) -> Became {
+fn serve_one(subject: &Subject, program: &dyn runtime::engine::Program, regions: &Regions, message: &Message) -> Became {
     let proof = &subject.bundle.proofs()[message.handler];
     let mut activation = Activation::new_boxed();
     // What is not part of the continuation must not matter.

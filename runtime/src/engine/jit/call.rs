@@ -5,11 +5,11 @@
 //! rules of [`crate::engine::Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
 //! of range.
 
-use super::frame::{Frame, Thunks};
+use super::frame::{Frame, PREFETCH, Status, Thunks};
 use super::lower::{Lowering, saved};
 use super::memory::{Place, pieces};
 use crate::engine::SHORT_READ_BYTES_MAX;
-use crate::memory::Region;
+use crate::memory::{Extent, Region};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
@@ -147,19 +147,29 @@ impl Lowering<'_, '_> {
         regions != 0 && (0..64).filter(|index| regions >> index & 1 == 1).all(local)
     }
 
-    /// The slow way: everything that the contract says is live goes to the activation, then Rust decides.
-    fn suspension_point(&mut self, call: &Call, next: Block) {
+    /// The number of a call's suspension point.
+    fn point(&self, call: &Call) -> Option<usize> {
         let contracts = &self.source.proof.contracts().suspensions;
-        let Ok(point) = contracts.binary_search_by_key(&call.instruction, |contract| contract.instruction) else {
-            self.fail(naamc::interpreter::Failure::EngineFault);
-            return;
-        };
-        for (register, _) in &contracts[point].registers {
+        contracts.binary_search_by_key(&call.instruction, |contract| contract.instruction).ok()
+    }
+
+    /// Everything that the contract of a suspension point says is live goes to the activation.
+    fn save(&mut self, point: usize) {
+        for (register, _) in &self.source.proof.contracts().suspensions[point].registers {
             let value = self.get(*register);
             self.builder.ins().store(self.flags.state, value, self.activation, saved(*register));
         }
         let point = self.builder.ins().iconst(I32, point as i64);
         self.builder.ins().store(self.flags.state, point, self.activation, offset_of!(Activation, point) as i32);
+    }
+
+    /// The slow way: what is live goes to the activation, then Rust decides.
+    fn suspension_point(&mut self, call: &Call, next: Block) {
+        let Some(point) = self.point(call) else {
+            self.fail(naamc::interpreter::Failure::EngineFault);
+            return;
+        };
+        self.save(point);
         self.write_back();
         let helper = self.builder.ins().iconst(I64, call.helper as i64);
         let exit = self.thunk(offset_of!(Thunks, udma), &[self.frame, self.activation, helper], 2);
@@ -189,7 +199,7 @@ impl Lowering<'_, '_> {
         let region = self.region(call.regions);
         let length = constant(call, Register::R4);
         let long = self.is_long(call);
-        self.give_way_to_prefetch(long, region, slow);
+        self.give_way_to_prefetch(call, long, region);
         match length {
             Some(length) if (1..=INLINE_READ_BYTES_MAX).contains(&length) => {
                 let offset = self.offset_in_region(call, region, length, slow);
@@ -207,7 +217,7 @@ impl Lowering<'_, '_> {
                 self.set(Register::R0, result);
             }
         }
-        self.long_read_executed(long);
+        self.long_read_executed(long, region);
         // Loaded again: that is cheaper than a register held all the while.
         let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
         let less = self.builder.ins().iadd_imm_s(left, -1);
@@ -219,13 +229,12 @@ impl Lowering<'_, '_> {
         let table = self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, first_region) as i32);
         if let Some(index) = only_region(regions) {
             let entry = (index * size_of::<Region>()) as i32;
-            let length_bytes = self.source.regions.get(index).map(|region| region.length_bytes);
-            return Entry { table, entry, flags: self.flags.fixed, length_bytes };
+            return Entry { table, entry, flags: self.flags.fixed, extent: self.source.regions.get(index).copied() };
         }
         let handle = self.get(Register::R1);
         let index = self.builder.ins().iadd_imm_s(handle, -(REGION_START as i64));
         let bytes = self.builder.ins().imul_imm_u(index, size_of::<Region>() as i64);
-        Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, length_bytes: None }
+        Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, extent: None }
     }
 
     /// Whether a read has more bytes than are read at once whatever the memory.
@@ -241,35 +250,57 @@ impl Lowering<'_, '_> {
         Long::If(self.builder.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, length, i64::from(SHORT_READ_BYTES_MAX)))
     }
 
-    /// Rule 4 of [`crate::engine::Turn`], first half: a long read of cold memory suspends while `suspend_reads` is set.
-    fn give_way_to_prefetch(&mut self, long: Long, region: Entry, slow: Block) {
-        if matches!(long, Long::Never) {
-            return;
+    /// Rule 4 of [`crate::engine::Turn`], first half: a long read of cold memory suspends while `suspend_reads` is set. The message stands
+    /// before its call then, and whoever entered the code sees to the prefetch.
+    fn give_way_to_prefetch(&mut self, call: &Call, long: Long, region: Entry) {
+        let (Some(cold), Some(point)) = (self.is_cold(long, region), self.point(call)) else { return };
+        let mut suspend = self.builder.ins().load(I32, self.flags.state, self.frame, offset_of!(Frame<'_>, suspend_reads) as i32);
+        if let Cold::If(cold) = cold {
+            suspend = self.builder.ins().band(suspend, cold);
         }
-        let suspend_offset = offset_of!(Frame<'_>, suspend_reads) as i32;
-        let suspend = self.builder.ins().load(I32, self.flags.state, self.frame, suspend_offset);
-        let cold = self.builder.ins().load(I32, region.flags, region.table, region.entry + offset_of!(Region, cold) as i32);
-        let mut suspend = self.builder.ins().band(suspend, cold);
-        if let Long::If(long) = long {
-            let none = self.builder.ins().iconst(I32, 0);
-            suspend = self.builder.ins().select(long, suspend, none);
-        }
-        self.unless(suspend, slow);
+        let (postponed, certain) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.set_cold_block(postponed);
+        self.builder.ins().brif(suspend, postponed, &[], certain, &[]);
+        self.builder.switch_to_block(postponed);
+        self.save(point);
+        let prefetch = self.builder.ins().iconst(I64, PREFETCH as i64);
+        self.finish(Status::Suspended, prefetch);
+        self.builder.switch_to_block(certain);
     }
 
-    /// The second half: a long read that is executed sets `suspend_reads` anew.
-    fn long_read_executed(&mut self, long: Long) {
-        if matches!(long, Long::Never) {
-            return;
-        }
+    /// The second half: a long read of cold memory that is executed sets `suspend_reads` anew.
+    fn long_read_executed(&mut self, long: Long, region: Entry) {
+        let Some(cold) = self.is_cold(long, region) else { return };
         let suspend_offset = offset_of!(Frame<'_>, suspend_reads) as i32;
         let hides_offset = offset_of!(Frame<'_>, hides_latency) as i32;
         let mut new = self.builder.ins().load(I32, self.flags.fixed, self.frame, hides_offset);
-        if let Long::If(long) = long {
+        if let Cold::If(cold) = cold {
             let old = self.builder.ins().load(I32, self.flags.state, self.frame, suspend_offset);
-            new = self.builder.ins().select(long, new, old);
+            new = self.builder.ins().select(cold, new, old);
         }
         self.builder.ins().store(self.flags.state, new, self.frame, suspend_offset);
+    }
+
+    /// Whether a read is a long one of cold memory; `None` if it never is.
+    fn is_cold(&mut self, long: Long, region: Entry) -> Option<Cold> {
+        let cold = match region.extent {
+            Some(extent) if !extent.is_cold => return None,
+            Some(_) => None,
+            None => {
+                let cold = region.entry + offset_of!(Region, cold) as i32;
+                Some(self.builder.ins().load(I32, region.flags, region.table, cold))
+            }
+        };
+        Some(match (long, cold) {
+            (Long::Never, _) => return None,
+            (Long::Always, None) => Cold::Always,
+            (Long::Always, Some(cold)) => Cold::If(cold),
+            (Long::If(long), None) => Cold::If(self.builder.ins().uextend(I32, long)),
+            (Long::If(long), Some(cold)) => {
+                let long = self.builder.ins().uextend(I32, long);
+                Cold::If(self.builder.ins().band(long, cold))
+            }
+        })
     }
 
     /// r2, checked: `length` bytes there lie inside the region, and every piece of them is aligned.
@@ -277,7 +308,7 @@ impl Lowering<'_, '_> {
         let offset = self.get(Register::R2);
         let known = number(call, Register::R2);
         let length = u64::from(length);
-        match region.length_bytes.map(|bytes| bytes.checked_sub(length)) {
+        match region.extent.map(|extent| extent.length_bytes.checked_sub(length)) {
             // Never inside: the slow way gives the error.
             Some(None) => {
                 let certain = self.builder.ins().iconst(I32, 1);
@@ -331,6 +362,13 @@ enum Long {
     If(Value),
 }
 
+/// Whether a read is a long one of cold memory: always, or if the number is 1 and not 0.
+#[derive(Clone, Copy)]
+enum Cold {
+    Always,
+    If(Value),
+}
+
 /// A region's entry in the turn's table.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -338,8 +376,8 @@ struct Entry {
     table: Value,
     entry: i32,
     flags: MemFlagsData,
-    /// The region's length, if it can be only one region.
-    length_bytes: Option<u64>,
+    /// What was compiled in of the region, if it can be only one.
+    extent: Option<Extent>,
 }
 
 /// The region, if there is only one.

@@ -1,9 +1,10 @@
 //! Tests of lowering: `testdata/lowering/*.txt` hold small programs and what they are lowered to, before Cranelift optimises it.
 //! `BLESS=1` writes them anew.
 
-use super::lower::{Body, Bound, Source};
+use super::lower::{Body, Source};
 use super::object::compile_object;
 use super::{lowered, target};
+use crate::memory::Extent;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use naamc::abi::Rights;
@@ -21,7 +22,7 @@ struct Golden {
     results: String,
     proof: Arc<Proof>,
     environment: Environment,
-    regions: Vec<Bound>,
+    regions: Vec<Extent>,
 }
 
 impl Golden {
@@ -37,11 +38,15 @@ impl Golden {
             line.split_whitespace().map(str::to_string).collect::<Vec<_>>()
         };
         let number = |key: &str| words(key).first().map_or(0, |word| word.parse().expect("a number"));
-        let regions: Vec<Bound> = words("regions ")
+        let regions: Vec<Extent> = words("regions ")
             .iter()
-            .map(|word| Bound { is_local: word != "remote", length_bytes: word.parse().unwrap_or(4096) })
+            .map(|word| Extent {
+                is_local: word != "remote",
+                length_bytes: word.parse().unwrap_or(4096),
+                is_cold: word != "remote",
+            })
             .collect();
-        let declaration = |(index, region): (usize, &Bound)| RegionDeclaration {
+        let declaration = |(index, region): (usize, &Extent)| RegionDeclaration {
             name: format!("region{index}"),
             rights: Rights::ALL,
             length_bytes_min: region.length_bytes,

@@ -6,7 +6,7 @@
 //! ends the message with an engine fault. Helper calls are lowered in `call`, memory operations in `memory`.
 
 use super::frame::{Frame, Status};
-use crate::memory::Region;
+use crate::memory::Extent;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I16, I32, I64};
 use cranelift_codegen::ir::{
@@ -39,23 +39,7 @@ pub struct Source<'a> {
     /// The handler.
     pub proof: &'a Proof,
     /// The regions that every turn will offer.
-    pub regions: &'a [Bound],
-}
-
-/// What is compiled in of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// Whether compiled code may access it itself.
-    pub is_local: bool,
-    /// Its length.
-    pub length_bytes: u64,
-}
-
-impl Bound {
-    /// What is compiled in of this one.
-    pub fn of(region: &Region) -> Bound {
-        Bound { is_local: region.is_local(), length_bytes: region.length_bytes() }
-    }
+    pub regions: &'a [Extent],
 }
 
 /// Lowers one body.

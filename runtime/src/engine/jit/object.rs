@@ -1,7 +1,8 @@
 //! The JIT's code as a native relocatable object, for disassemblers and profilers. Nothing runs from it.
 
-use super::lower::{Body, Bound, Source};
+use super::lower::{Body, Source};
 use super::{EngineError, machine_code};
+use crate::memory::Extent;
 use naamc::program::Environment;
 use naamc::verifier::Proof;
 use object::write::{Object, Symbol, SymbolSection};
@@ -16,7 +17,7 @@ pub const UNDECLARED_REGION_BYTES: u64 = 1 << 20;
 /// Compiles handlers for this machine into an ELF relocatable object. Every handler has the symbols `NAME.start` and `NAME.resume`.
 ///
 /// The code is what a host's executor would run if every region were as long as its declaration asks for, or
-/// [`UNDECLARED_REGION_BYTES`]: all of them count as local.
+/// [`UNDECLARED_REGION_BYTES`]: all of them count as local and cold.
 ///
 /// # Errors
 /// As [`crate::engine::Engine::compile`].
@@ -25,10 +26,10 @@ pub fn compile_object(proofs: &[Arc<Proof>], environment: &Environment) -> Resul
     let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
     let section = object.add_section(Vec::new(), b".text".to_vec(), SectionKind::Text);
     let bound = |declared_bytes| match declared_bytes {
-        0 => Bound { is_local: true, length_bytes: UNDECLARED_REGION_BYTES },
-        length_bytes => Bound { is_local: true, length_bytes },
+        0 => Extent { is_local: true, length_bytes: UNDECLARED_REGION_BYTES, is_cold: true },
+        length_bytes => Extent { is_local: true, length_bytes, is_cold: true },
     };
-    let regions: Vec<Bound> = environment.regions.iter().map(|region| bound(region.length_bytes_min)).collect();
+    let regions: Vec<Extent> = environment.regions.iter().map(|region| bound(region.length_bytes_min)).collect();
     for proof in proofs {
         let source = Source { proof, regions: &regions };
         for (body, suffix) in [(Body::Start, "start"), (Body::Resume, "resume")] {
