@@ -129,6 +129,10 @@ impl Subject {
             let mut body = bytes(random, BODY_BYTES as usize);
             if random.bool() {
                 body.iter_mut().for_each(|byte| *byte &= 7);
+            } else if random.u8(0..4) == 0 {
+                // What makes an address null.
+                let start = [address::BODY_START, address::STACK_END][random.usize(..2)];
+                body.chunks_mut(8).for_each(|word| word.copy_from_slice(&start.wrapping_neg().to_le_bytes()[..word.len()]));
             }
             let start = random.fork();
             let straight = self.run(&body, 0x00, None, &mut start.clone(), count)?;

@@ -7,7 +7,8 @@ use super::value::Scalar;
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{Condition, Operand, Register, Width};
 
-/// Offsets within this distance of an object keep the order of addresses: no address lies so near to an end of the address space.
+/// Offsets within this distance of an object keep the order of addresses, and none of them is null: no object lies so near to an end of
+/// the address space.
 const ORDERED_OFFSET_MAX: i64 = 1 << 31;
 
 /// A comparison as an instruction states it.
@@ -33,10 +34,10 @@ impl Checker<'_> {
             (Word::Number(left), Word::Number(right)) => self.split(state, test.width, test.condition, left, right),
             (Word::Reported, _) | (_, Word::Reported) => (Some(state.clone()), Some(state)),
             (Word::Pointer(address), number) if equality && test.width == Width::W64 && null(number) => {
-                split_null(state, test.condition, test.left, address)
+                self.split_null(state, test.condition, test.left, address)
             }
             (number, Word::Pointer(address)) if equality && test.width == Width::W64 && null(number) => match test.right {
-                Operand::Register(register) => split_null(state, test.condition, register, address),
+                Operand::Register(register) => self.split_null(state, test.condition, register, address),
                 Operand::Immediate(_) => (Some(state.clone()), Some(state)),
             },
             (Word::Pointer(left), Word::Pointer(right)) if test.width == Width::W64 && test.condition != Condition::AnySet => {
@@ -81,10 +82,7 @@ impl Checker<'_> {
 
     /// Addresses into one object are ordered as their offsets are, signed.
     fn split_order(&self, state: State, condition: Condition, left: Linear, right: Linear) -> (Option<State>, Option<State>) {
-        let near = |word: Linear| {
-            let facts = state.deep_facts(&self.symbols, word);
-            facts.signed_min > -ORDERED_OFFSET_MAX && facts.signed_max < ORDERED_OFFSET_MAX
-        };
+        let near = |word: Linear| self.is_near(&state, word);
         let condition = match condition {
             Condition::Greater => Condition::SignedGreater,
             Condition::GreaterOrEqual => Condition::SignedGreaterOrEqual,
@@ -99,6 +97,32 @@ impl Checker<'_> {
         self.split(state, Width::W64, condition, left, right)
     }
 
+    fn is_near(&self, state: &State, offset: Linear) -> bool {
+        let facts = state.deep_facts(&self.symbols, offset);
+        facts.signed_min > -ORDERED_OFFSET_MAX && facts.signed_max < ORDERED_OFFSET_MAX
+    }
+
+    /// A pointer is null, or is not. Arithmetic that is not bounded can make one null, too.
+    fn split_null(
+        &self,
+        state: State,
+        condition: Condition,
+        register: Register,
+        address: Address,
+    ) -> (Option<State>, Option<State>) {
+        let something = Address { null: false, ..address };
+        let offsets = [address.stack, address.body, address.read_only];
+        let wraps = offsets.into_iter().flatten().any(|offset| !self.is_near(&state, offset));
+        let with = |word: Word| {
+            let mut state = state.clone();
+            state.set(register, word);
+            state
+        };
+        let null = (address.null || wraps).then(|| with(Word::constant(0)));
+        let other = (something != Address::default()).then(|| with(Word::Pointer(something)));
+        if condition == Condition::Equal { (null, other) } else { (other, null) }
+    }
+
     fn incomparable(&mut self, mut state: State, at: u32, test: Test) -> (Option<State>, Option<State>) {
         self.report(at, || {
             Finding::new(Code::POINTER_COMPARED, format!("`{}` is compared with something of another kind", test.left))
@@ -109,19 +133,6 @@ impl Checker<'_> {
         }
         (Some(state.clone()), Some(state))
     }
-}
-
-/// A pointer is null, or is not.
-fn split_null(state: State, condition: Condition, register: Register, address: Address) -> (Option<State>, Option<State>) {
-    let something = Address { null: false, ..address };
-    let with = |word: Word| {
-        let mut state = state.clone();
-        state.set(register, word);
-        state
-    };
-    let null = address.null.then(|| with(Word::constant(0)));
-    let other = (something != Address::default()).then(|| with(Word::Pointer(something)));
-    if condition == Condition::Equal { (null, other) } else { (other, null) }
 }
 
 /// Which of two words is at most the other, unsigned, where a comparison of whole words says so.

@@ -110,7 +110,7 @@ impl Generator<'_> {
     }
 
     fn statement(&mut self, depth: u32) {
-        match self.random.u8(0..if depth < 3 { 19 } else { 11 }) {
+        match self.random.u8(0..if depth < 3 { 20 } else { 11 }) {
             0..=2 => self.arithmetic(),
             3 => {
                 let written = self.written();
@@ -126,6 +126,7 @@ impl Generator<'_> {
             15 => self.either_pointer(),
             16 => self.sum(),
             17 => self.kept_pointer(),
+            18 => self.null_by_arithmetic(),
             _ => self.walk(),
         }
     }
@@ -376,6 +377,20 @@ impl Generator<'_> {
         let (bits, offset) = self.inside(BODY_BYTES as i32 - max);
         let to = self.written();
         self.lines(&[format!("r{to} = *(u{bits} *)(r1 + {offset})"), "*(u64 *)(r10 - 216) = 0".to_owned(), format!("{out}:")]);
+    }
+
+    /// An address to which any number was added is compared with null, and a number known on one way only is used as an index.
+    fn null_by_arithmetic(&mut self) {
+        let (meet, from, to) = (self.label(), self.read(), self.written());
+        let base = self.pick(&[6, 10]);
+        let condition = self.pick(&["==", "!="]);
+        self.lines(&[format!("r1 = r{base}"), format!("r1 += r{from}"), format!("r2 = r{to}")]);
+        self.lines(&[format!("if r1 {condition} 0 goto {meet}"), "r2 &= 31".to_owned(), format!("{meet}:")]);
+        // Without the mask a finding, unless the comparison proves that only the other way is taken.
+        if !self.one_in(4) {
+            self.line("r2 &= 63".to_owned());
+        }
+        self.lines(&["r1 = r6".to_owned(), "r1 += r2".to_owned(), format!("r{to} = *(u8 *)(r1 + 0)")]);
     }
 
     /// A walk over the body, by its address.
