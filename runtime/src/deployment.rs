@@ -157,6 +157,7 @@ pub struct Deployment {
     generation: u16,
     handlers: Vec<Handler>,
     regions: Regions,
+    read_only: Arc<[u8]>,
     limits: Limits,
 }
 
@@ -211,13 +212,15 @@ impl Deployment {
             Ok(Handler::new(name, Shape::of(manifest, body_bytes), program))
         };
         let handlers = handlers.iter().map(ready).collect::<Result<_, BindError>>()?;
-        Ok(Deployment::new(identity, handlers, regions, limits))
+        let read_only = environment.read_only.as_slice().into();
+        Ok(Deployment { read_only, ..Deployment::new(identity, handlers, regions, limits) })
     }
 
-    /// Handlers with regions in the order in which their programs count them. Nothing is checked: see [`Handler::new`].
+    /// Handlers without read-only data, with regions in the order in which their programs count them. Nothing is checked: see
+    /// [`Handler::new`].
     pub fn new(identity: Identity, handlers: Vec<Handler>, regions: impl Into<Regions>, limits: Limits) -> Deployment {
         let Identity { name, index, generation } = identity;
-        Deployment { name, index, generation, handlers, regions: regions.into(), limits }
+        Deployment { name, index, generation, handlers, regions: regions.into(), read_only: Arc::default(), limits }
     }
 
     /// Its name.
@@ -245,6 +248,11 @@ impl Deployment {
     #[inline]
     pub fn regions(&self) -> &Regions {
         &self.regions
+    }
+
+    /// The bundle's read-only data.
+    pub fn read_only(&self) -> &[u8] {
+        &self.read_only
     }
 
     /// Fuel of one message.

@@ -522,8 +522,10 @@ impl<L: Link> Executor<L> {
             under_way.claimed = true;
         }
         let remote = deployment.deployment.regions()[usize::from(operation.region)].remote_number();
-        let start = operation.memory_start;
-        let source = &activation.memory[start..start + operation.length_bytes as usize];
+        let Some(source) = operation.bytes(activation, deployment.deployment.read_only()) else {
+            self.finish(index, Err(Failure::EngineFault));
+            return;
+        };
         match backend.issue(now_ns, Token(index), remote, &operation, source) {
             Ok(()) => pool.at_backend += 1,
             Err(NotIssued::Full) => pool.postponed.push(index),

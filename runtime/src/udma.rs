@@ -33,6 +33,15 @@ pub enum Action {
     },
 }
 
+/// Where an operation's bytes are on the handler's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// From this byte of the activation's memory on: they lie inside.
+    Activation(usize),
+    /// From this byte of the bundle's read-only data on: what a write may take its bytes from. Whether they lie inside is not known here.
+    ReadOnly(usize),
+}
+
 /// A UDMA operation before which a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -42,15 +51,15 @@ pub struct Operation {
     pub offset: u64,
     /// What happens there.
     pub action: Action,
-    /// Where the bytes of a read or write, or the old value of an atomic, are in the activation's memory.
-    pub memory_start: usize,
+    /// Where the bytes of a read or write, or the old value of an atomic, are.
+    pub location: Location,
     /// How many bytes; 8 for atomics.
     pub length_bytes: u32,
 }
 
 impl Operation {
     /// The operation before which a suspended message stands, if its code there is this helper. `None` if the registers do not say a
-    /// region and a range of the activation, which checked code never does.
+    /// region and bytes that the operation can have, which checked code never does.
     #[inline]
     pub fn pending(activation: &Activation, helper: Helper) -> Option<Operation> {
         let register = |register: Register| activation.registers[register.index()];
@@ -63,19 +72,37 @@ impl Operation {
             _ => return None,
         };
         let region = u16::try_from(r1.checked_sub(address::REGION_START)?).ok()?;
-        let memory_start = usize::try_from(memory.checked_sub(address::STACK_START)?).ok()?;
-        let end = memory_start.checked_add(length_bytes as usize)?;
-        (end <= activation.memory.len()).then_some(Operation { region, offset: r2, action, memory_start, length_bytes })
+        let location = match memory.checked_sub(address::READ_ONLY_START) {
+            Some(start) if action == Action::Write => Location::ReadOnly(usize::try_from(start).ok()?),
+            Some(_) => return None,
+            None => {
+                let start = usize::try_from(memory.checked_sub(address::STACK_START)?).ok()?;
+                activation.memory.get(start..start.checked_add(length_bytes as usize)?)?;
+                Location::Activation(start)
+            }
+        };
+        Some(Operation { region, offset: r2, action, location, length_bytes })
+    }
+
+    /// The bytes in the activation or the bundle's read-only data; `None` if they do not lie inside.
+    pub fn bytes<'a>(&self, activation: &'a Activation, read_only: &'a [u8]) -> Option<&'a [u8]> {
+        let (memory, start) = match self.location {
+            Location::Activation(start) => (&activation.memory[..], start),
+            Location::ReadOnly(start) => (read_only, start),
+        };
+        memory.get(start..start.checked_add(self.length_bytes as usize)?)
     }
 
     /// Leaves the completion in the activation: the bytes read or the old value, or zeros after an error, and the result.
     pub fn complete(&self, activation: &mut Activation, completion: &Completion<'_>) {
-        let range = self.memory_start..self.memory_start + self.length_bytes as usize;
-        let Some(memory) = activation.memory.get_mut(range) else { return };
-        match self.action {
-            Action::Write => {}
-            _ if completion.result != 0 || completion.bytes.len() != memory.len() => memory.fill(0),
-            _ => memory.copy_from_slice(completion.bytes),
+        if let Location::Activation(start) = self.location
+            && self.action != Action::Write
+        {
+            let Some(memory) = activation.memory.get_mut(start..start + self.length_bytes as usize) else { return };
+            match completion.bytes {
+                bytes if completion.result == 0 && bytes.len() == memory.len() => memory.copy_from_slice(bytes),
+                _ => memory.fill(0),
+            }
         }
         activation.completed = 1;
         activation.completion = completion.result;

@@ -1,10 +1,15 @@
 //! Executors: every request is answered once, hostile ones with an error that names what is wrong; nothing leaks between tenants.
 
 use crate::programs::{ADD, LOCKED_ADD, Mirror, READ, body_at, handler, region};
-use naamc::abi::{EFAULT, Helper};
+use naamc::abi::{EFAULT, Helper, Rights};
+use naamc::isa;
+use naamc::manifest::Manifest;
+use naamc::program::{Entry, Environment, Function, RegionDeclaration};
+use naamc::verifier::Proof;
 use runtime::client::{Error, Session, Waiting};
 use runtime::clock::MonotonicClock;
-use runtime::deployment::{Deployment, Handler, Identity, Limits, Shape};
+use runtime::deployment::{Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
+use runtime::engine::InterpreterEngine;
 use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSession, thread};
 use runtime::memory::Region;
 use runtime::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
@@ -13,7 +18,7 @@ use runtime::session::{Grants, SlotTable};
 use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::transport::{Broken, Link};
-use runtime::udma::{Action, Backend, Completion, Local, NotIssued, Operation, Token};
+use runtime::udma::{Action, Backend, Completion, Local, Location, NotIssued, Operation, Token};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -380,6 +385,57 @@ fn remote_regions_are_reached_through_a_backend() {
     assert!(executor.due_ns().is_none() && executor.under_way() == 0);
 }
 
+/// A handler that writes the bundle's read-only data more often than one turn allows, each time to the place that it has come to.
+const TEMPLATES: &str = "
+    r6 = r1
+    r7 = 0
+again:
+    r1 = region 0 ll
+    r2 = r7
+    r3 = read_only + 16 ll
+    r4 = 8
+    call naam_write
+    r7 += 8
+    if r7 != 800 goto again
+    r0 = 0
+    exit";
+
+/// Writes from read-only data go on after a suspension, both into mapped regions and through a backend.
+#[test]
+fn read_only_data_is_written_across_suspensions() {
+    let declared = RegionDeclaration { name: "one".into(), rights: Rights::ALL, length_bytes_min: 0, element: None };
+    let environment = Environment { regions: vec![declared], read_only: (0..32).collect(), constants: Vec::new() };
+    let entry = Entry { body_bytes: 8, second_argument: None };
+    let function = Function { name: "fill".into(), entry, instructions: isa::assemble(TEMPLATES).unwrap() };
+    let proof = Arc::new(Proof::prove(function, &environment).unwrap());
+    let manifest = Manifest::of(&proof, &environment);
+    for remote in [None, NonZeroU32::new(44)] {
+        let region = Region::anonymous(800).unwrap();
+        let bound = remote.map_or(region.clone(), |number| Region::remote(number, 800));
+        let binding = Binding { region: bound, rights: Rights::ALL };
+        let identity = Identity { name: "test".into(), index: 3, generation: 9 };
+        let checked = [Checked { proof: &proof, manifest: &manifest }];
+        let deployment =
+            Deployment::bind(identity, &environment, &checked, vec![binding], &InterpreterEngine, Limits::default()).unwrap();
+        let backend = Delayed { region: region.clone(), under_way: Vec::new(), random: fastrand::Rng::with_seed(3) };
+        let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let mut executor = Executor::new(Options::host(1, 1), Box::new(backend), MetricsWriter::nowhere());
+        executor.apply(Command::Deploy(Arc::new(deployment)));
+        let slots = SlotTable::anonymous(1).unwrap();
+        executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+        let mut session = Session::new(5, 1, vec![(1, client)], None, Waiting { spin_us: 0 });
+        session.submit(target(0), None, &[], 1).unwrap();
+        session.flush();
+        let mut outcomes = Vec::new();
+        for now in 0..2000 {
+            executor.turn(now);
+            session.poll(|completion| outcomes.push((completion.outcome, completion.suspensions > 0))).unwrap();
+        }
+        assert_eq!(outcomes, [(Ok(0), true)], "{remote:?}");
+        assert!((0..100).all(|index| word(&region, index) == u64::from_le_bytes([16, 17, 18, 19, 20, 21, 22, 23])), "{remote:?}");
+    }
+}
+
 /// Real threads that sleep when idle: four clients on two executors, spread by flow, spin locks shared; every request is answered once and
 /// counters are exact.
 #[test]
@@ -449,7 +505,7 @@ fn operations_are_found_in_registers() {
     let mut activation = naamc::activation::Activation::new_boxed();
     activation.registers[1..6].copy_from_slice(&[region(2), 640, body_at(8), u64::from(u32::MAX) << 32 | 16, 0]);
     let read = Operation::pending(&activation, Helper::Read).unwrap();
-    assert_eq!((read.region, read.offset, read.memory_start, read.length_bytes), (2, 640, 4104, 16));
+    assert_eq!((read.region, read.offset, read.location, read.length_bytes), (2, 640, Location::Activation(4104), 16));
     read.complete(&mut activation, &Completion { token: Token(0), result: 0, bytes: &[7; 16] });
     assert_eq!(activation.body()[7..25], [&[0][..], &[7; 16], &[0]].concat());
     assert_eq!((activation.completed, activation.completion), (1, 0));

@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// A handler and all that it starts from.
 pub struct Case {
     proof: Arc<Proof>,
+    read_only: Vec<u8>,
     /// Content of every region.
     regions: Vec<Vec<u8>>,
     body: Vec<u8>,
@@ -78,7 +79,8 @@ impl Case {
         back_edges: u32,
         udma_operations: u32,
     ) -> Case {
-        let mut case = Case { proof, regions, body, back_edges, udma_operations, programs: Vec::new() };
+        let read_only = environment.read_only.clone();
+        let mut case = Case { proof, read_only, regions, body, back_edges, udma_operations, programs: Vec::new() };
         let memory = case.memory();
         let engines: [Box<dyn Engine>; 2] = [Box::new(InterpreterEngine), Box::new(JitEngine)];
         case.programs = engines.iter().map(|engine| engine.compile(&case.proof, environment, &memory).expect("compiles")).collect();
@@ -180,7 +182,9 @@ impl Case {
         let (region, offset) = (operation.region, operation.offset);
         let issued = turn.udma(match operation.action {
             Action::Read => Udma::Read { region, offset, destination: &mut bytes },
-            Action::Write => Udma::Write { region, offset, source: &activation.memory[operation.memory_start..][..bytes.len()] },
+            Action::Write => {
+                Udma::Write { region, offset, source: operation.bytes(activation, &self.read_only).expect("proved bytes") }
+            }
             Action::CompareSwap { expected, desired } => Udma::CompareSwap { region, offset, expected, desired, old: &mut old },
             Action::FetchAdd { addend } => Udma::FetchAdd { region, offset, addend, old: &mut old },
         });

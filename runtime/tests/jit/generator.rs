@@ -329,6 +329,16 @@ impl Generator<'_> {
         self.defined &= !(1 << register.0);
     }
 
+    /// The same, or read-only data.
+    fn bytes_to_read(&mut self, register: Register) {
+        if self.random.bool() {
+            return self.bytes(register);
+        }
+        let symbol = Symbol::ReadOnly(self.random.u32(..64));
+        self.emit(Instruction::LoadAddress { destination: register, symbol });
+        self.defined &= !(1 << register.0);
+    }
+
     /// Bytes of the buffer or the body, at least 64 of them.
     fn bytes(&mut self, register: Register) {
         if self.random.bool() {
@@ -370,12 +380,7 @@ impl Generator<'_> {
             _ => {
                 self.length(Register::R3, 63);
                 self.bytes(Register::R1);
-                if self.random.bool() {
-                    self.bytes(Register::R2);
-                } else {
-                    let symbol = Symbol::ReadOnly(self.random.u32(..64));
-                    self.emit(Instruction::LoadAddress { destination: Register::R2, symbol });
-                }
+                self.bytes_to_read(Register::R2);
                 self.call(Helper::Compare);
             }
         }
@@ -385,9 +390,13 @@ impl Generator<'_> {
         let helper = [Helper::Read, Helper::Read, Helper::Write, Helper::CompareSwap, Helper::FetchAdd][self.random.usize(..5)];
         // Lengths first: they may use any number.
         match helper {
-            Helper::Read | Helper::Write => {
+            Helper::Read => {
                 self.length(Register::R4, 63);
                 self.bytes(Register::R3);
+            }
+            Helper::Write => {
+                self.length(Register::R4, 63);
+                self.bytes_to_read(Register::R3);
             }
             Helper::CompareSwap => {
                 for register in [Register::R3, Register::R4] {
