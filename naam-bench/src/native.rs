@@ -53,6 +53,10 @@ impl Program for Native {
             Err(outcome) => outcome,
         }
     }
+
+    fn notes_writes(&self) -> bool {
+        true
+    }
 }
 
 fn get(activation: &mut Activation, turn: &mut Turn<'_>) -> Result<i32, Outcome> {

@@ -30,8 +30,9 @@ pub struct Activation {
     pub udma_operations: u32,
     /// How often the message was suspended.
     pub suspensions: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes of the body, from its first on, that may hold something; those behind them are zero. Whoever writes to the body raises it
+    /// ([`Activation::note_written`]), so that the next message of an activation clears no more than it must.
+    pub body_used: u32,
     /// Registers by [`crate::isa::Register::index`]. At a suspension only the contract's are meaningful.
     pub registers: [u64; REGISTERS_MAX],
     /// Rounds what is above to whole cache lines.
@@ -54,7 +55,7 @@ impl Activation {
             reply_bytes: 0,
             udma_operations: 0,
             suspensions: 0,
-            reserved: 0,
+            body_used: 0,
             registers: [0; REGISTERS_MAX],
             padding: [0; 4],
             memory: [0; STACK_BYTES + BODY_BYTES_MAX],
@@ -75,7 +76,15 @@ impl Activation {
         self.reply_bytes = body.len() as u32;
         self.udma_operations = 0;
         self.suspensions = 0;
+        // Whoever runs it may write anywhere.
+        self.body_used = BODY_BYTES_MAX as u32;
         self.body_mut()[..body.len()].copy_from_slice(body);
+    }
+
+    /// Notes that bytes of the memory up to this offset were written.
+    #[inline]
+    pub fn note_written(&mut self, memory_end: usize) {
+        self.body_used = self.body_used.max(memory_end.saturating_sub(STACK_BYTES) as u32);
     }
 
     /// The body, as large as it can be.

@@ -170,6 +170,7 @@ pub fn decode_with(
     let arrived = body.len().min(body_bytes);
     activation.body_mut()[..arrived].copy_from_slice(&body[..arrived]);
     activation.body_mut()[arrived..body_bytes].fill(0);
+    activation.note_written(STACK_BYTES + body_bytes);
     if checks(Check::Cells) && !contract.cells.iter().all(|cell| admits(&cell.value, load(cell, activation), omitted)) {
         return Err(BadContinuation::Cell);
     }

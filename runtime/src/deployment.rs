@@ -65,6 +65,7 @@ impl Shape {
 pub struct Handler {
     name: String,
     shape: Shape,
+    notes_writes: bool,
     program: Arc<dyn Program>,
 }
 
@@ -77,7 +78,7 @@ impl Handler {
     pub fn new(name: &str, shape: Shape, program: Arc<dyn Program>) -> Handler {
         assert!(shape.body_bytes as usize <= abi::BODY_BYTES_MAX, "a body fits a message");
         assert!(shape.request_bytes.max(shape.reply_bytes_max) <= shape.body_bytes, "request and reply are prefixes of the body");
-        Handler { name: name.to_string(), shape, program }
+        Handler { name: name.to_string(), shape, notes_writes: program.notes_writes(), program }
     }
 
     /// Its name.
@@ -89,6 +90,12 @@ impl Handler {
     #[inline]
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Bytes of its body that may hold something once its message, of which so many have arrived, runs.
+    #[inline]
+    pub fn body_used(&self, arrived: usize) -> u32 {
+        if self.notes_writes { arrived as u32 } else { self.shape.body_bytes }
     }
 
     /// Its code.

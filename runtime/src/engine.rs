@@ -56,6 +56,11 @@ pub trait Program: Send + Sync {
     /// the call with its `completion` if `completed` is 1, else with the call itself. Before it returns
     /// [`Outcome::Suspended`] the point is set and its live registers are in the activation: r1 to r5 hold the operation's arguments. Allocates nothing.
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome;
+
+    /// Whether it notes what it writes to the body ([`Activation::note_written`]). Of one that does not, all of the body counts as written.
+    fn notes_writes(&self) -> bool {
+        false
+    }
 }
 
 /// The reference engine: runs bytecode as it is, on every machine.

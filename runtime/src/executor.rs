@@ -51,7 +51,7 @@ pub struct Options {
     pub activations: usize,
     /// Whether long reads of cold regions prefetch and suspend.
     pub hides_latency: bool,
-    /// Seed of execution ids: random, so that ids of different executors differ.
+    /// Where execution ids begin: random, so that those of different executors differ.
     pub seed: u64,
 }
 
@@ -175,7 +175,7 @@ pub struct Executor<L> {
     backend: Box<dyn Backend>,
     counters: Counters,
     metrics: MetricsWriter,
-    random: u64,
+    last_execution: u64,
     /// Bodies of recorded answers on their way.
     answer_body: Box<[u8; BODY_BYTES_MAX]>,
     events: Vec<Event>,
@@ -245,7 +245,7 @@ impl<L: Link> Executor<L> {
             backend,
             counters: Counters::default(),
             metrics,
-            random: options.seed,
+            last_execution: options.seed,
             answer_body: Box::new([0; BODY_BYTES_MAX]),
             events: Vec::new(),
             closed: Vec::new(),

@@ -103,6 +103,7 @@ impl Operation {
                 bytes if completion.result == 0 && bytes.len() == memory.len() => memory.copy_from_slice(bytes),
                 _ => memory.fill(0),
             }
+            activation.note_written(start + self.length_bytes as usize);
         }
         activation.completed = 1;
         activation.completion = completion.result;

@@ -257,6 +257,7 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
     /// Sets a word of the activation's memory.
     #[inline]
     pub fn set_word(&mut self, at: usize, word: u64) {
+        self.activation.note_written(at + 8);
         self.activation.memory[at..at + 8].copy_from_slice(&word.to_le_bytes());
     }
 
@@ -280,6 +281,7 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
             Some(completion) => Issued::Done(completion),
             None => {
                 self.take_fuel()?;
+                self.activation.note_written(to + length);
                 self.turn.read(region.1, offset, &mut self.activation.memory[to..to + length])
             }
         };

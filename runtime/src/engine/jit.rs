@@ -23,10 +23,12 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
 use frame::{Exit, Frame, PREFETCH, Status};
 use lower::{Body, Source};
+use naamc::abi::Helper;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::{Failure, Interpreter, Outcome};
+use naamc::isa::{Instruction, Register};
 use naamc::program;
-use naamc::verifier::Proof;
+use naamc::verifier::{Analysis, Proof};
 use std::sync::{Arc, OnceLock};
 
 /// Compiles handlers to machine code.
@@ -54,6 +56,7 @@ impl Engine for JitEngine {
             read_only,
             proof: proof.clone(),
             regions: regions.clone(),
+            written_end: written_end(proof),
         }))
     }
 }
@@ -110,6 +113,8 @@ struct Compiled {
     proof: Arc<Proof>,
     /// The regions whose extents were compiled in.
     regions: Regions,
+    /// Where what it may write ends in the activation's memory, apart from what code notes itself.
+    written_end: usize,
 }
 
 impl Compiled {
@@ -139,6 +144,7 @@ impl Program for Compiled {
             activation.udma_operations_left = activation.udma_operations_left.saturating_sub(1);
             activation.udma_operations = activation.udma_operations.saturating_add(1);
         }
+        activation.note_written(self.written_end);
         let mut frame = Frame::new(turn, activation, &self.read_only);
         // SAFETY: the code was lowered from the proof of this handler for a frame of this shape; frame, activation and turn are exclusively
         // borrowed; the turn's regions have the extents that were compiled in; the activation is fresh or was suspended
@@ -150,6 +156,30 @@ impl Program for Compiled {
         }
         outcome(exit)
     }
+
+    fn notes_writes(&self) -> bool {
+        true
+    }
+}
+
+/// Where the bytes of stack and body end that a handler may write; reads of regions count where compiled code does not note them
+/// as they happen ([`call::notes_its_end`]).
+fn written_end(proof: &Proof) -> usize {
+    let Analysis { accesses, calls, .. } = proof.analysis();
+    let instructions = &proof.function().instructions;
+    let stores = accesses.iter().filter(|access| !matches!(instructions[access.instruction as usize], Instruction::Load { .. }));
+    let written = calls.iter().filter(|call| !call::notes_its_end(call)).flat_map(|call| {
+        let destination = match call.helper {
+            Helper::Read => Some(Register::R3),
+            Helper::CompareSwap => Some(Register::R5),
+            Helper::FetchAdd => Some(Register::R4),
+            Helper::Copy | Helper::Fill => Some(Register::R1),
+            _ => None,
+        };
+        call.memory.iter().filter(move |(parameter, _)| Some(*parameter) == destination).map(|(_, touched)| touched)
+    });
+    let ends = stores.map(|access| &access.touched).chain(written).filter_map(|touched| Some(touched.body?.end));
+    ends.max().unwrap_or(0) as usize
 }
 
 fn outcome(exit: Exit) -> Outcome {

@@ -2,9 +2,10 @@
 
 use super::{BATCH_MAX, DeploymentState, Executor, NONE, SessionState, UnderWay, reply_header, reservation_bytes, send};
 use crate::deployment::{Handler, Limits};
-use crate::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
+use crate::message::{Header, Kind, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Request, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
+use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::{Activation, POINT_START};
 
 /// Why the message at the front of a link does not start.
@@ -62,23 +63,26 @@ impl<L: Link> Executor<L> {
     /// Deals with the message at the front of a link, if there is one that does not have to wait.
     #[inline]
     fn admit_one(&mut self, session: usize, now_ns: u64) -> Result<bool, Broken> {
-        let Executor { sessions, deployments, current, pool, counters, random, .. } = self;
+        let Executor { sessions, deployments, current, pool, counters, last_execution, .. } = self;
         let Some(state) = &mut sessions[session] else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
         let Ok(header) = Header::parse(&words) else {
-            return self.decline(session, &words, None, Declined::Refused(RuntimeError::Malformed));
+            return self.decline(session, Declined::Refused(RuntimeError::Malformed));
         };
         let Accepted { entry, deployment, reserved_bytes } = match judge(state, deployments, current, &header)? {
             Ok(accepted) => accepted,
-            Err(declined) => return self.decline(session, &words, Some(&header), declined),
+            Err(declined) => return self.decline(session, declined),
         };
         let Some(index) = pool.free.pop() else { return Ok(false) };
         let handler = &deployment.deployment.handlers()[usize::from(header.target.handler)];
         let shape = handler.shape();
         let activation = &mut pool.activations[index as usize];
         prepare(activation, handler, deployment.deployment.limits(), &header);
-        // Copies what arrived and zeroes the rest.
-        state.session.link.copy(0, &mut activation.body_mut()[..shape.body_bytes as usize]);
+        // Copies what arrived, and zeroes what the message before left behind that.
+        let arrived = usize::from(header.body_bytes);
+        let used = arrived.max(activation.body_used as usize).min(BODY_BYTES_MAX);
+        state.session.link.copy(0, &mut activation.body_mut()[..used]);
+        activation.body_used = handler.body_used(arrived);
         state.session.link.advance();
         state.reserved_bytes += reserved_bytes;
         state.under_way += 1;
@@ -89,7 +93,7 @@ impl<L: Link> Executor<L> {
             target: header.target,
             request: request(&header),
             flow: header.flow,
-            execution: next_execution(random),
+            execution: next_execution(last_execution),
             reserved_bytes: reserved_bytes as u32,
             reply_bytes_max: shape.reply_bytes_max,
             claimed: false,
@@ -101,23 +105,20 @@ impl<L: Link> Executor<L> {
         Ok(true)
     }
 
-    /// Deals with a message that does not start. False if it stays where it is.
+    /// Deals with a message that does not start: the one at the front of its link, whose header is looked at again, so that the usual way
+    /// has no need to keep it. False if it stays where it is.
     #[cold]
-    fn decline(
-        &mut self,
-        session: usize,
-        words: &HeaderWords,
-        header: Option<&Header>,
-        declined: Declined,
-    ) -> Result<bool, Broken> {
+    fn decline(&mut self, session: usize, declined: Declined) -> Result<bool, Broken> {
         let Executor { sessions, counters, answer_body, .. } = self;
         let Some(state) = &mut sessions[session] else { return Ok(false) };
+        let Some(words) = state.session.link.next()? else { return Ok(false) };
+        let header = Header::parse(&words).ok();
         let answer = match (declined, header) {
             (Declined::NoRoom, _) => {
                 state.wants_room = true;
                 return Ok(false);
             }
-            (Declined::Answered, Some(header)) => state.session.slots.answer(request(header), &mut answer_body[..]),
+            (Declined::Answered, Some(header)) => state.session.slots.answer(request(&header), &mut answer_body[..]),
             (Declined::Refused(error), _) => Some(refusal(error)),
             _ => None,
         };
@@ -142,14 +143,12 @@ impl<L: Link> Executor<L> {
     }
 }
 
-/// A random number that is not 0 (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+/// A number that is not 0 and comes again after 2^64 others only (a Weyl sequence): where it begins is random, so that those of other
+/// executors differ.
 #[inline]
-fn next_execution(random: &mut u64) -> u64 {
-    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *random;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ (mixed >> 31)).max(1)
+fn next_execution(last: &mut u64) -> u64 {
+    *last = last.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    (*last).max(1)
 }
 
 /// The answer to a message that is refused.

@@ -14,7 +14,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
 use naamc::abi::Helper;
-use naamc::abi::address::REGION_START;
+use naamc::abi::address::{BODY_START, REGION_START};
 use naamc::activation::Activation;
 use naamc::isa::Register;
 use naamc::verifier::value::Scalar;
@@ -214,6 +214,7 @@ impl Lowering<'_, '_> {
                 let entry = self.builder.ins().iadd_imm_s(region.table, i64::from(region.entry));
                 let arguments = [entry, self.get(Register::R2), self.address(to), self.number(Register::R4)];
                 let result = self.thunk(offset_of!(Thunks, read), &arguments, 1)[0];
+                self.note_end(call);
                 self.set(Register::R0, result);
             }
         }
@@ -222,6 +223,24 @@ impl Lowering<'_, '_> {
         let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
         let less = self.builder.ins().iadd_imm_s(left, -1);
         self.builder.ins().store(self.flags.state, less, self.frame, left_offset);
+    }
+
+    /// Notes how far a read has written the body, where only that is known to be written.
+    fn note_end(&mut self, call: &Call) {
+        if !notes_its_end(call) {
+            return;
+        }
+        let (to, length) = (self.get(Register::R3), self.number(Register::R4));
+        let end = self.builder.ins().iadd(to, length);
+        let end = self.builder.ins().iadd_imm_s(end, -(BODY_START as i64));
+        // A read of no bytes may name any address.
+        let body_bytes = self.builder.ins().iconst(I64, i64::from(self.source.proof.function().entry.body_bytes));
+        let end = self.builder.ins().umin(end, body_bytes);
+        let end = self.builder.ins().ireduce(I32, end);
+        let used_offset = offset_of!(Activation, body_used) as i32;
+        let used = self.builder.ins().load(I32, self.flags.state, self.activation, used_offset);
+        let used = self.builder.ins().umax(used, end);
+        self.builder.ins().store(self.flags.state, used, self.activation, used_offset);
     }
 
     /// Finds the entry of r1's region in the turn's table.
@@ -352,6 +371,14 @@ impl Lowering<'_, '_> {
             }
         }
     }
+}
+
+/// Whether compiled code notes how far a call has written the body: a read into nothing else, whose length it learns as it runs.
+pub(super) fn notes_its_end(call: &Call) -> bool {
+    let into = call.memory.iter().find(|(parameter, _)| *parameter == Register::R3).map(|(_, touched)| *touched);
+    call.helper == Helper::Read
+        && constant(call, Register::R4).is_none()
+        && into.is_some_and(|touched| touched.body.is_some() && touched.stack.is_none() && touched.read_only.is_none())
 }
 
 /// Whether a read is longer than [`SHORT_READ_BYTES_MAX`].

@@ -206,6 +206,7 @@ fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, nu
             if matches!(issued, Issued::Done(result) if result != 0) {
                 destination.fill(0);
             }
+            activation.note_written(offset(r3, r4 as u32 as usize).end);
             return issued;
         }
         Some(Helper::Write) => {
