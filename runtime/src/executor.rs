@@ -58,7 +58,7 @@ pub struct Options {
 impl Options {
     /// The usual set-up of a host executor.
     pub fn host(number: u16, seed: u64) -> Options {
-        Options { number, place: Place::Host, activations: 64, hides_latency: true, seed }
+        Options { number, place: Place::Host, activations: 128, hides_latency: true, seed }
     }
 }
 
@@ -441,6 +441,7 @@ impl<L: Link> Executor<L> {
     }
 
     /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
+    #[inline(always)]
     fn run(&mut self, index: u32, now_ns: u64) -> bool {
         let Executor { pool, sessions, deployments, options, counters, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
@@ -481,6 +482,7 @@ impl<L: Link> Executor<L> {
     }
 
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
+    #[cold]
     fn wait(&mut self, index: u32, now_ns: u64) {
         let under_way = &mut self.pool.under_way[index as usize];
         let Some(Some(deployment)) = self.deployments.get(under_way.deployment as usize) else { return };

@@ -26,8 +26,8 @@ pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
 /// Lines prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
 const PREFETCH_LINES_MAX: u64 = 16;
-/// Regions at least this long count as cold: they do not fit the nearest caches, so long reads of them are worth a prefetch.
-const COLD_BYTES_MIN: u64 = 512 << 10;
+/// Regions at least this long count as cold. What is shorter mostly lies in some cache, and waiting for that costs less than a suspension.
+const COLD_BYTES_MIN: u64 = 4 << 20;
 
 /// Words that are copied between two looks whether more are left.
 const WORDS_AT_ONCE: usize = 4;
