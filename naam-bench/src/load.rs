@@ -300,6 +300,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                 return Some(Pending { operation: Operation::Read, number, version, sent_ns });
             }
             Source::Stream(stream, distribution) => {
+                versions.prefetch(stream.ahead().number());
                 let draft = stream.next();
                 let number = match (draft.operation(), distribution) {
                     (Operation::Insert, _) => versions.take_number(u64::MAX)?,

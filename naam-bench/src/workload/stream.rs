@@ -63,6 +63,13 @@ impl Stream {
         draft
     }
 
+    /// A request that comes soon: what it needs can be fetched meanwhile.
+    pub fn ahead(&self) -> Draft {
+        const REQUESTS_AHEAD: usize = 16;
+        let at = self.next + REQUESTS_AHEAD;
+        self.drafts[if at < self.drafts.len() { at } else { at - self.drafts.len() }]
+    }
+
     /// Where in the circle the next request is.
     pub fn position(&self) -> usize {
         self.next
@@ -125,6 +132,7 @@ mod tests {
         let mut first = stream(Workload::A, 1000, 0);
         let circle: Vec<Draft> = (0..first.len()).map(|_| first.next()).collect();
         assert_eq!(circle, first.drafts);
+        assert_eq!(first.ahead(), circle[16]);
         assert_eq!(first.next(), circle[0]);
         first.go_to(7);
         assert_eq!((first.next(), first.position()), (circle[7], 8));

@@ -15,6 +15,7 @@
 //!
 //! The last two saturate, which means "unknown": then nothing is demanded of a read until the record has rested again.
 
+use runtime::memory::prefetch_line;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes to one record that can be under way at once: the requests of all clients together.
@@ -116,6 +117,13 @@ impl Versions {
     /// Records that exist: all numbers below this were inserted and acknowledged.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Fetches what is known of a record that is asked about soon.
+    pub fn prefetch(&self, number: u64) {
+        if let Some(record) = self.records.get(number as usize) {
+            prefetch_line(record);
+        }
     }
 
     /// The oldest version that a read sent from now on may return.
