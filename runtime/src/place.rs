@@ -40,9 +40,13 @@ pub fn run(programs: &NativePrograms) -> i32 {
 pub(crate) struct Answers(Arc<OwnedFd>);
 
 impl Answers {
-    /// Answers an order. A supervisor that is gone is noticed where orders are awaited.
+    /// Answers an order, if need be with an error that says why there is no other answer: an order that is never answered holds up
+    /// every later one. A supervisor that is gone is noticed where orders are awaited.
     pub(crate) fn send(&self, number: u64, content: Result<Answer, ControlError>, descriptors: &[BorrowedFd<'_>]) {
-        let _ = channel::send(&self.0, &Reply { number, content }, descriptors);
+        if let Err(ChannelError::Malformed(why)) = channel::send(&self.0, &Reply { number, content }, descriptors) {
+            let error = ControlError::new(Code::Protocol, format!("the host place's answer cannot be sent: {why}"));
+            let _ = channel::send(&self.0, &Reply { number, content: Err(error) }, &[]);
+        }
     }
 }
 
@@ -131,4 +135,21 @@ fn open(place: &mut Place, session: &Session, descriptors: Vec<OwnedFd>) -> Resu
 /// Exactly so many descriptors.
 fn take<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N], ControlError> {
     descriptors.try_into().map_err(|_| ControlError::new(Code::Protocol, format!("an order needs {N} descriptors")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::protocol::Deployed;
+
+    /// Whatever a place has to say, its supervisor hears something: an order without an answer would hold up all that follow.
+    #[test]
+    fn an_answer_that_no_packet_takes_becomes_an_error() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let deployed = Deployed { bundle: "b".repeat(channel::PACKET_BYTES_MAX), regions: Vec::new(), handlers: Vec::new() };
+        Answers(Arc::new(theirs)).send(7, Ok(Answer::Deployed(deployed)), &[]);
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        let (reply, _): (Reply, _) = channel::receive(&ours).unwrap();
+        assert_eq!((reply.number, reply.content.unwrap_err().code), (7, Code::Protocol));
+    }
 }

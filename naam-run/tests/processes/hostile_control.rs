@@ -1,8 +1,10 @@
 //! What control and the session socket do with bytes that no client of ours would send: a clear refusal, and nothing else.
 
+use crate::deployments::bundle;
 use crate::harness::{Cluster, Scratch};
+use naamc::bundle::Bundle;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -81,6 +83,51 @@ fn control_refuses_hostile_requests_with_clear_errors() {
     let (status, text) = exchange(&cluster, &request("PUT", "/v0/regions/r/contents", &[7; 4097]), false);
     assert_eq!(status, 413, "{text}");
     assert_eq!(cluster.run(&["region", "list", "--json"]).json().as_array().unwrap().len(), 1);
+}
+
+/// What a bundle makes its place say, however long, reaches whoever deploys it, and the next change finds the cluster as it was.
+#[test]
+fn long_names_in_a_bundle_are_refused_in_a_short_answer() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let file = bundle(&scratch, "counter");
+    let good = Bundle::parse(&std::fs::read(&file).unwrap()).unwrap();
+    let mut long_handler = good.clone();
+    // Characters of two bytes, so that a cut at any odd place would fall inside one.
+    long_handler.meaning.handlers[0].function.name = "\u{e4}".repeat(100_000);
+    let mut long_source = good;
+    long_source.debug.lines.iter_mut().for_each(|line| line.file = "f".repeat(20_000));
+    for handler in &mut long_source.meaning.handlers {
+        handler.contracts = Default::default();
+    }
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
+    let deploy = |file: &str| cluster.run(&["deploy", file, "--as", "counter", "--bind", "counters=numbers", "--json"]);
+    for (bundle, quoted) in [(long_handler, "\u{e4}\u{e4}"), (long_source, "ffff")] {
+        let forged = scratch.file("forged.naam");
+        std::fs::write(&forged, bundle.to_bytes()).unwrap();
+        let ran = deploy(forged.to_str().unwrap());
+        ran.refused(1, &["bundle-refused", quoted]);
+        assert!(ran.stderr.len() < 16 * 1024, "{} bytes", ran.stderr.len());
+    }
+    deploy(&file).fine();
+}
+
+/// A request that its route takes can still be too long for the place: that is the request's fault, not the place's.
+#[test]
+fn a_deployment_too_long_for_an_order_is_a_bad_request() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let file = std::fs::read(bundle(&scratch, "counter")).unwrap();
+    let (_, uploaded) = exchange(&cluster, &request("POST", "/v0/bundles", &file), false);
+    let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+    let rest = json!({ "file": uploaded["file"], "constants": { "step": "" } }).to_string().len();
+    let constant = "x".repeat(64 * 1024 - rest);
+    let body = json!({ "file": uploaded["file"], "constants": { "step": constant } }).to_string();
+    assert_eq!(body.len(), 64 * 1024, "as long as the route takes");
+    let (status, text) = exchange(&cluster, &request("PUT", "/v0/deployments/counter", body.as_bytes()), false);
+    let error: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, error["code"].as_str()), (400, Some("bad-request")), "{error}");
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
 }
 
 #[test]
@@ -180,9 +227,9 @@ fn other_users_see_and_do_what_they_were_granted() {
     let mut scratch = Scratch::new();
     scratch.give_to(OWNER);
     let cluster = scratch.start(&[]);
-    let bundle = crate::deployments::bundle(&scratch, "counter");
+    let file = bundle(&scratch, "counter");
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
-    cluster.run(&["deploy", &bundle, "--as", "counter", "--bind", "counters=numbers"]).fine();
+    cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers"]).fine();
     let ask = |method: &str, path: &str, body: &[u8]| {
         let (status, text) = exchange(&cluster, &request(method, path, body), false);
         (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::Null))

@@ -1,8 +1,19 @@
 //! What control answers when it refuses: a stable code, what is wrong, and what to do. The same in a process and over HTTP.
 
+use crate::channel::PACKET_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+
+/// Bytes of a message, and of a hint: both may quote what came from outside, at any length, and what is longer is cut.
+pub const TEXT_BYTES_MAX: usize = 4096;
+/// What a text that was cut ends with.
+const CUT: &str = "...";
+/// Bytes of an error as JSON at most: each byte of its texts may become an escape of six, and its names take some more.
+const ERROR_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX * 6 + 128;
+
+// An error reaches whoever waits for it, with room for what the packet says besides.
+const _: () = assert!(ERROR_BYTES_MAX + 1024 <= PACKET_BYTES_MAX);
 
 /// Why something was refused. Its name in kebab case is stable (`docs/formats/control.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +94,9 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    /// An error without a hint.
+    /// An error without a hint. Beyond [`TEXT_BYTES_MAX`] the message is cut, and so is a hint.
     pub fn new(code: Code, message: impl Into<String>) -> ControlError {
-        ControlError { code, message: message.into(), hint: None }
+        ControlError { code, message: cut(message.into()), hint: None }
     }
 
     /// A system call that failed while `doing` something.
@@ -95,7 +106,7 @@ impl ControlError {
 
     /// Adds what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> ControlError {
-        self.hint = Some(hint.into());
+        self.hint = Some(cut(hint.into()));
         self
     }
 }
@@ -103,5 +114,33 @@ impl ControlError {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+/// At most [`TEXT_BYTES_MAX`] bytes of a text, in whole characters.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - CUT.len()));
+        text.push_str(CUT);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters_and_errors_fit_a_packet() {
+        for text in ["x".repeat(100_000), "\u{e4}".repeat(50_000), "\u{1f980}".repeat(30_000), "\0".repeat(100_000)] {
+            let error = ControlError::new(Code::BundleRefused, text.as_str()).hint(text.as_str());
+            for cut in [&error.message, error.hint.as_ref().unwrap()] {
+                assert!(cut.len() <= TEXT_BYTES_MAX && cut.len() > TEXT_BYTES_MAX - 8, "{} bytes", cut.len());
+                assert!(text.starts_with(cut.strip_suffix(CUT).unwrap()));
+            }
+            assert!(serde_json::to_vec(&error).unwrap().len() <= ERROR_BYTES_MAX);
+        }
+        let whole = "y".repeat(TEXT_BYTES_MAX);
+        assert_eq!(ControlError::new(Code::System, whole.as_str()).message, whole);
     }
 }

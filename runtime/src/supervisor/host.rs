@@ -84,7 +84,13 @@ impl PlaceProcess {
         let sent = self.channel.send(&Numbered { number, content: order }, descriptors).await;
         if let Err(error) = sent {
             self.waiting().answers.remove(&number);
-            return Err(ControlError::new(Code::PlaceFailed, format!("the host place does not take orders: {error}")));
+            return Err(match error {
+                ChannelError::Malformed(why) => {
+                    ControlError::new(Code::BadRequest, format!("the request does not fit an order to the host place: {why}"))
+                        .hint("set fewer or shorter constants")
+                }
+                error => ControlError::new(Code::PlaceFailed, format!("the host place does not take orders: {error}")),
+            });
         }
         receiver.await.unwrap_or_else(|_| Err(gone()))
     }
