@@ -173,8 +173,12 @@ impl Process {
         Process { id, descriptor: rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap() }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::pidfd_send_signal(&self.descriptor, signal).unwrap();
+    }
+
     pub fn kill(&self) {
-        rustix::process::pidfd_send_signal(&self.descriptor, Signal::KILL).unwrap();
+        self.signal(Signal::KILL);
     }
 
     /// Waits for its end.

@@ -4,7 +4,9 @@ use crate::deployments::bundle;
 use crate::harness::{Cluster, Scratch};
 use naamc::bundle::Bundle;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -128,6 +130,45 @@ fn a_deployment_too_long_for_an_order_is_a_bad_request() {
     let error: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, error["code"].as_str()), (400, Some("bad-request")), "{error}");
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
+}
+
+/// Sockets and memory files that a cluster's supervisor has open, by the names that the kernel gives them.
+fn open_files(cluster: &Cluster<'_>) -> BTreeSet<String> {
+    let links = std::fs::read_dir(format!("/proc/{}/fd", cluster.child.id())).unwrap();
+    // A descriptor may be closed while the others are listed.
+    links.filter_map(|link| Some(std::fs::read_link(link.ok()?.path()).ok()?.to_string_lossy().into_owned())).collect()
+}
+
+/// A change goes on to its end when whoever asked for it leaves in the middle: what the place runs has a record, and can be removed.
+#[test]
+fn a_change_outlives_the_connection_that_asked_for_it() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    let file = std::fs::read(bundle(&scratch, "counter")).unwrap();
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
+    let (_, uploaded) = exchange(&cluster, &request("POST", "/v0/bundles", &file), false);
+    let uploaded: Value = serde_json::from_str(&uploaded).unwrap();
+    let body = json!({ "file": uploaded["file"], "bindings": { "counters": { "region": "numbers" } } }).to_string();
+    let place = cluster.place();
+    place.signal(Signal::STOP);
+    let before = open_files(&cluster);
+    let mut connection = UnixStream::connect(cluster.control_socket()).unwrap();
+    connection.write_all(&request("PUT", "/v0/deployments/counter", body.as_bytes())).unwrap();
+    // The bundle goes to the place in a file of its own, which the supervisor has open for as long as it waits for the answer.
+    while !open_files(&cluster).iter().any(|file| file.contains("memfd:naam-bundle")) {}
+    // Once more, now that nothing changes: a list that is made while files are opened can miss some.
+    let during = open_files(&cluster);
+    drop(connection);
+    let is_socket = |file: &&String| file.starts_with("socket:");
+    let accepted: Vec<&String> = during.difference(&before).filter(is_socket).collect();
+    assert_eq!(accepted.len(), 1, "{before:?} {during:?}");
+    while open_files(&cluster).contains(accepted[0]) {}
+    place.signal(Signal::CONT);
+    // Changes happen one after another: after this one, that one is over.
+    cluster.run(&["region", "create", "later", "--bytes", "4K"]).fine();
+    cluster.run(&["invoke", "counter/count"]).fine();
+    cluster.run(&["undeploy", "counter"]).fine();
+    cluster.run(&["region", "remove", "numbers"]).fine();
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Control's server: HTTP and JSON on a Unix socket, over the operations of the supervisor.
 //!
 //! Routes, bodies and codes are listed in `docs/formats/control.md`. Whatever a peer sends is bounded here: connections, their idle time,
-//! and bodies; what it may do is the supervisor's decision, from the user id that the kernel gives.
+//! bodies, and changes, which go on to their end whether or not the peer stays to hear of it; what it may do is the supervisor's decision,
+//! from the user id that the kernel gives.
 
 use crate::supervisor::Supervisor;
 use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, SetGrant};
@@ -9,7 +10,7 @@ use crate::supervisor::error::{Code, ControlError};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRef, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -33,6 +34,8 @@ use tokio::time::{Instant, Sleep};
 const JSON_BYTES_MAX: usize = 64 * 1024;
 /// Connections that are served at a time; more wait.
 const CONNECTIONS_MAX: usize = 64;
+/// Changes under way at a time, those included whose connections have ended; more wait.
+const CHANGES_MAX: usize = 64;
 /// A connection on which nothing moves for this long is closed. Longer than anything that control waits for.
 const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of a region that are copied at a time.
@@ -83,7 +86,47 @@ fn routes(supervisor: Arc<Supervisor>) -> Router {
                     .hint("docs/formats/control.md lists the routes"),
             )
         })
-        .with_state(supervisor)
+        .with_state(Service { supervisor, changes: Changes(Arc::new(Semaphore::new(CHANGES_MAX))) })
+}
+
+/// What routes work with.
+#[derive(Clone)]
+struct Service {
+    supervisor: Arc<Supervisor>,
+    changes: Changes,
+}
+
+impl FromRef<Service> for Arc<Supervisor> {
+    fn from_ref(service: &Service) -> Arc<Supervisor> {
+        service.supervisor.clone()
+    }
+}
+
+impl FromRef<Service> for Changes {
+    fn from_ref(service: &Service) -> Changes {
+        service.changes.clone()
+    }
+}
+
+/// The changes under way.
+#[derive(Clone)]
+struct Changes(Arc<Semaphore>);
+
+impl Changes {
+    /// Answers with what a change comes to. The change is a task of its own: a connection that ends drops its handler, and a change that
+    /// is dropped in the middle leaves in the place what nobody has a record of.
+    async fn carry_out<T: Serialize + Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+    ) -> Response {
+        let permit = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let task = tokio::spawn(async move {
+            let _permit = permit;
+            change.await
+        });
+        let lost = |error| ControlError::new(Code::System, format!("the change did not come to its end: {error}"));
+        answer(task.await.unwrap_or_else(|error| Err(lost(error))))
+    }
 }
 
 type Shared = State<Arc<Supervisor>>;
@@ -103,18 +146,24 @@ async fn list_regions(State(supervisor): Shared, ConnectInfo(peer): From) -> Res
 
 async fn create_region(
     State(supervisor): Shared,
+    State(changes): State<Changes>,
     ConnectInfo(peer): From,
     Path(name): Path<String>,
     body: Incoming<CreateRegion>,
 ) -> Response {
     match body.0 {
-        Ok(request) => answer(supervisor.create_region(peer.uid, &name, request).await),
+        Ok(request) => changes.carry_out(async move { supervisor.create_region(peer.uid, &name, request).await }).await,
         Err(error) => refuse(error),
     }
 }
 
-async fn remove_region(State(supervisor): Shared, ConnectInfo(peer): From, Path(name): Path<String>) -> Response {
-    answer(supervisor.remove_region(peer.uid, &name).await)
+async fn remove_region(
+    State(supervisor): Shared,
+    State(changes): State<Changes>,
+    ConnectInfo(peer): From,
+    Path(name): Path<String>,
+) -> Response {
+    changes.carry_out(async move { supervisor.remove_region(peer.uid, &name).await }).await
 }
 
 async fn save_region(State(supervisor): Shared, ConnectInfo(peer): From, Path(name): Path<String>) -> Response {
@@ -175,9 +224,15 @@ async fn upload_bundle(
     }
 }
 
-async fn deploy(State(supervisor): Shared, ConnectInfo(peer): From, Path(name): Path<String>, body: Incoming<Deploy>) -> Response {
+async fn deploy(
+    State(supervisor): Shared,
+    State(changes): State<Changes>,
+    ConnectInfo(peer): From,
+    Path(name): Path<String>,
+    body: Incoming<Deploy>,
+) -> Response {
     match body.0 {
-        Ok(request) => answer(supervisor.deploy(peer.uid, &name, request).await),
+        Ok(request) => changes.carry_out(async move { supervisor.deploy(peer.uid, &name, request).await }).await,
         Err(error) => refuse(error),
     }
 }
@@ -193,25 +248,38 @@ async fn deployed_bundle(State(supervisor): Shared, ConnectInfo(peer): From, Pat
     }
 }
 
-async fn undeploy(State(supervisor): Shared, ConnectInfo(peer): From, Path(name): Path<String>) -> Response {
-    answer(supervisor.undeploy(peer.uid, &name).await)
+async fn undeploy(
+    State(supervisor): Shared,
+    State(changes): State<Changes>,
+    ConnectInfo(peer): From,
+    Path(name): Path<String>,
+) -> Response {
+    changes.carry_out(async move { supervisor.undeploy(peer.uid, &name).await }).await
 }
 
 async fn grant(
     State(supervisor): Shared,
+    State(changes): State<Changes>,
     ConnectInfo(peer): From,
     Path(path): Path<(String, String)>,
     body: Incoming<SetGrant>,
 ) -> Response {
     match body.0.and_then(|request| Ok((request, parse_tenant(&path.1)?))) {
-        Ok((request, tenant)) => answer(supervisor.grant(peer.uid, &path.0, tenant, Some(request.grant)).await),
+        Ok((request, tenant)) => {
+            changes.carry_out(async move { supervisor.grant(peer.uid, &path.0, tenant, Some(request.grant)).await }).await
+        }
         Err(error) => refuse(error),
     }
 }
 
-async fn revoke(State(supervisor): Shared, ConnectInfo(peer): From, Path(path): Path<(String, String)>) -> Response {
+async fn revoke(
+    State(supervisor): Shared,
+    State(changes): State<Changes>,
+    ConnectInfo(peer): From,
+    Path(path): Path<(String, String)>,
+) -> Response {
     match parse_tenant(&path.1) {
-        Ok(tenant) => answer(supervisor.grant(peer.uid, &path.0, tenant, None).await),
+        Ok(tenant) => changes.carry_out(async move { supervisor.grant(peer.uid, &path.0, tenant, None).await }).await,
         Err(error) => refuse(error),
     }
 }
