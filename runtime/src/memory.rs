@@ -4,11 +4,11 @@
 //! access is an atomic access to an aligned 8-byte word. What the bytes mean is left to the modules above.
 
 use naamc::abi::{EFAULT, EINVAL};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +55,12 @@ impl SharedMemory {
     /// # Errors
     /// `InvalidInput` for 0 bytes or more than [`MEMORY_BYTES_MAX`]; else the system's.
     pub fn create(name: &str, length_bytes: u64, pages: Pages) -> io::Result<SharedMemory> {
+        let memory = SharedMemory::unsealed(name, length_bytes, pages)?;
+        rustix::fs::fcntl_add_seals(&memory.descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(memory)
+    }
+
+    fn unsealed(name: &str, length_bytes: u64, pages: Pages) -> io::Result<SharedMemory> {
         if length_bytes == 0 || length_bytes > MEMORY_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("shared memory of {length_bytes} bytes")));
         }
@@ -65,8 +71,25 @@ impl SharedMemory {
         let descriptor = rustix::fs::memfd_create(name, flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let length_bytes = length_bytes.next_multiple_of(unit);
         rustix::fs::ftruncate(&descriptor, length_bytes)?;
-        rustix::fs::fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(SharedMemory { descriptor, length_bytes })
+    }
+
+    /// Zeroed memory that nobody but this process can ever write: the mapping is the last one for writing, and the descriptor of the memory
+    /// is for reading only. A descriptor alone would keep nobody out, since whoever holds it can open what is behind it anew, for writing.
+    ///
+    /// # Errors
+    /// As [`SharedMemory::create`].
+    pub fn create_with_one_writer(name: &str, length_bytes: u64, pages: Pages) -> io::Result<(Arc<Mapping>, SharedMemory)> {
+        let memory = SharedMemory::unsealed(name, length_bytes, pages)?;
+        // The order matters: this seal forbids mappings for writing from here on, and the last one forbids further seals.
+        let mapping = memory.map()?;
+        let seals = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&memory.descriptor, seals)?;
+        // Memory files begin open to everybody. This alone would not keep out a process of the same user.
+        rustix::fs::fchmod(&memory.descriptor, Mode::RUSR)?;
+        let path = format!("/proc/self/fd/{}", memory.descriptor.as_raw_fd());
+        let descriptor = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok((mapping, SharedMemory { descriptor, length_bytes: memory.length_bytes }))
     }
 
     /// Memory that another process made.
@@ -90,16 +113,9 @@ impl SharedMemory {
         self.length_bytes
     }
 
-    /// The descriptor, to hand to other processes. Whoever has it can map the memory for writing.
+    /// The descriptor, to hand to other processes. Whoever has it can map the memory for writing, unless it has one writer.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
-    }
-
-    /// A descriptor through which the memory can be read but not written.
-    pub fn read_only_descriptor(&self) -> io::Result<OwnedFd> {
-        use std::os::fd::AsRawFd;
-        let path = format!("/proc/self/fd/{}", self.descriptor.as_raw_fd());
-        Ok(rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
     }
 
     /// Maps it for reading and writing.

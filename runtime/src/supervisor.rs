@@ -78,7 +78,7 @@ pub struct Supervisor {
     metrics_memory: SharedMemory,
     metrics: Metrics,
     /// What clients map of the flow table: they can read it and nothing else.
-    flow_view: OwnedFd,
+    flow_view: SharedMemory,
     flows: FlowTable,
     /// Held while something changes, the place's answer included.
     changes: tokio::sync::Mutex<()>,
@@ -128,9 +128,9 @@ impl Supervisor {
             ));
         }
         let failed = |error: std::io::Error| ControlError::io("making memory for counters and flows", &error);
-        let flow_memory = SharedMemory::create("naam-flows", FLOW_TABLE_BYTES, Pages::Ordinary).map_err(failed)?;
-        let flows =
-            FlowTable::new(flow_memory.map().map_err(failed)?).ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        let (flows, flow_view) =
+            SharedMemory::create_with_one_writer("naam-flows", FLOW_TABLE_BYTES, Pages::Ordinary).map_err(failed)?;
+        let flows = FlowTable::new(flows).ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
         flows.spread(&(FIRST_EXECUTOR..FIRST_EXECUTOR + configuration.executors).collect::<Vec<u16>>());
         let metrics_memory =
             SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(configuration.executors)), Pages::Ordinary)
@@ -142,7 +142,7 @@ impl Supervisor {
             place,
             metrics: Metrics::new(metrics_memory.map().map_err(failed)?),
             metrics_memory,
-            flow_view: flow_memory.read_only_descriptor().map_err(failed)?,
+            flow_view,
             flows,
             changes: tokio::sync::Mutex::new(()),
             state: Mutex::new(State {
@@ -475,7 +475,7 @@ impl Supervisor {
         }
         self.place.order(Order::Open(session), &descriptors).await?;
         let failed = |error: std::io::Error| ControlError::io("handing out a session", &error);
-        let mut theirs = vec![self.flow_view.try_clone().map_err(failed)?];
+        let mut theirs = vec![self.flow_view.descriptor().try_clone_to_owned().map_err(failed)?];
         for (link, _, client) in memory.links {
             theirs.extend([link.descriptor().try_clone_to_owned().map_err(failed)?, client]);
         }

@@ -2,7 +2,13 @@
 
 use naamc::abi::{EFAULT, EINVAL};
 use runtime::memory::{Pages, Region, SharedMemory};
-use std::os::fd::OwnedFd;
+use rustix::fs::{FallocateFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+/// Takes pages away, so that they read as zero.
+const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 /// Random reads and writes at all alignments agree with the same on a plain array, and never touch a byte beside them.
 #[test]
@@ -94,8 +100,33 @@ fn shared_memory_is_sealed() {
     let memory = SharedMemory::create("sealed", 5000, Pages::Ordinary).unwrap();
     assert_eq!(memory.length_bytes(), 8192);
     assert!(rustix::fs::ftruncate(memory.descriptor(), 0).is_err());
-    let read_only = SharedMemory::from_descriptor(memory.read_only_descriptor().unwrap()).unwrap();
-    assert!(read_only.map().is_err(), "a read-only descriptor cannot be mapped for writing");
-    memory.map().unwrap().words()[3].store(7, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(read_only.map_read_only().unwrap().load(3, std::sync::atomic::Ordering::Relaxed), Some(7));
+    let other = SharedMemory::from_descriptor(memory.descriptor().try_clone_to_owned().unwrap()).unwrap();
+    memory.map().unwrap().words()[3].store(7, Ordering::Relaxed);
+    assert_eq!(other.map().unwrap().words()[3].load(Ordering::Relaxed), 7);
+}
+
+/// Memory with one writer: whoever gets its descriptor reads what the writer writes, and finds no way to write itself, as root neither.
+#[test]
+fn nobody_else_writes_what_has_one_writer() {
+    let (mapping, memory) = SharedMemory::create_with_one_writer("published", 5000, Pages::Ordinary).unwrap();
+    assert_eq!((memory.length_bytes(), mapping.length_bytes()), (8192, 8192));
+    let handed_out = memory.descriptor().try_clone_to_owned().unwrap();
+    let path = format!("/proc/self/fd/{}", handed_out.as_raw_fd());
+    let reopened = [OFlags::RDWR, OFlags::WRONLY].map(|flags| rustix::fs::open(&path, flags, Mode::empty()));
+    let reading = SharedMemory::from_descriptor(handed_out).unwrap();
+    assert!(reading.map().is_err(), "the descriptor cannot be mapped for writing");
+    let view = reading.map_read_only().unwrap();
+    // Root opens files of any mode; everybody else fails here already.
+    for descriptor in reopened.into_iter().flatten() {
+        assert_eq!(rustix::io::pwrite(&descriptor, &[1; 8], 24), Err(Errno::PERM));
+        assert_eq!(rustix::fs::fallocate(&descriptor, PUNCH, 0, 4096), Err(Errno::PERM));
+        assert_eq!(rustix::fs::fcntl_add_seals(&descriptor, SealFlags::WRITE), Err(Errno::PERM));
+        assert!(rustix::fs::ftruncate(&descriptor, 0).is_err());
+        assert!(SharedMemory::from_descriptor(descriptor).unwrap().map().is_err(), "nor can it be once it is opened for writing");
+    }
+    for value in [7, 8] {
+        mapping.words()[3].store(value, Ordering::Relaxed);
+        assert_eq!(view.load(3, Ordering::Relaxed), Some(value));
+    }
+    assert!(SharedMemory::create_with_one_writer("none", 0, Pages::Ordinary).is_err());
 }
