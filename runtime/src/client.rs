@@ -157,6 +157,8 @@ struct Slot {
     /// Number of the slot's last request.
     sequence: u32,
     under_way: bool,
+    /// Whether [`Session::call`] sent it. Its token is then the number of the call.
+    is_call: bool,
     /// Index of the link that it went through.
     link: u16,
     token: u64,
@@ -181,6 +183,8 @@ pub struct Session<L = RingLink> {
     body: Box<[u8; BODY_BYTES_MAX]>,
     /// Requests whose link broke, to be handed over.
     lost: Vec<u16>,
+    /// Number of the last call: a reply that comes after its call was given up belongs to no other.
+    last_call: u64,
 }
 
 impl<L: Link> Session<L> {
@@ -200,6 +204,7 @@ impl<L: Link> Session<L> {
             waiting,
             body: Box::new([0; BODY_BYTES_MAX]),
             lost: Vec::with_capacity(usize::from(slots)),
+            last_call: 0,
         }
     }
 
@@ -225,6 +230,11 @@ impl<L: Link> Session<L> {
     /// [`Error::Full`] if slots or link have no room now; [`Error::TooLong`]; [`Error::Lost`] if the flow's executor is gone.
     #[inline]
     pub fn submit(&mut self, target: Target, key_hash: Option<u64>, body: &[u8], token: u64) -> Result<(), Error> {
+        self.send(target, key_hash, body, token, false)
+    }
+
+    #[inline]
+    fn send(&mut self, target: Target, key_hash: Option<u64>, body: &[u8], token: u64, is_call: bool) -> Result<(), Error> {
         if body.len() > BODY_BYTES_MAX {
             return Err(Error::TooLong(body.len()));
         }
@@ -246,7 +256,7 @@ impl<L: Link> Session<L> {
         }
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
-        *slot = Slot { sequence: slot.sequence.wrapping_add(1), under_way: true, link: link_index as u16, token };
+        *slot = Slot { sequence: slot.sequence.wrapping_add(1), under_way: true, is_call, link: link_index as u16, token };
         let header = Header::request(target, slot_index, slot.sequence, flow, body.len() as u16);
         state.link.send(&header.emit(), body, &[]);
         state.unsent += 1;
@@ -278,41 +288,46 @@ impl<L: Link> Session<L> {
         }
     }
 
-    /// Hands over the replies that are there, each once, and returns how many. If there are none, or enough requests for a batch were
-    /// submitted, it also sends these on their way; a client that then does something else calls [`Session::flush`] or
-    /// [`Session::wait`].
+    /// Hands over the replies that are there, each once, and returns how many; those to calls that were given up go to nobody. If there
+    /// are none, or enough requests for a batch were submitted, it also sends these on their way; a client that then does something else
+    /// calls [`Session::flush`] or [`Session::wait`].
     ///
     /// # Errors
     /// [`Error::Lost`] once for every link that breaks, after which its requests are handed over as [`RuntimeError::Uncertain`].
     pub fn poll(&mut self, mut completed: impl FnMut(Completion<'_>)) -> Result<usize, Error> {
         let mut count = 0;
-        while let Some(slot) = self.lost.pop() {
-            count += 1;
-            self.free.push(slot);
-            let token = self.slots[usize::from(slot)].token;
+        self.poll_links(|is_call, completion| {
+            if !is_call {
+                count += 1;
+                completed(completion);
+            }
+        })?;
+        Ok(count)
+    }
+
+    /// Hands over all replies that are there, each with whether it is one to a call.
+    #[inline]
+    fn poll_links(&mut self, mut completed: impl FnMut(bool, Completion<'_>)) -> Result<(), Error> {
+        while let Some(number) = self.lost.pop() {
+            self.free.push(number);
+            let Slot { token, is_call, .. } = self.slots[usize::from(number)];
             let outcome = Err(RuntimeError::Uncertain);
-            completed(Completion {
-                token,
-                outcome,
-                body: &[],
-                place: Place::None,
-                executor: 0,
-                suspensions: 0,
-                udma_operations: 0,
-            });
+            let completion =
+                Completion { token, outcome, body: &[], place: Place::None, executor: 0, suspensions: 0, udma_operations: 0 };
+            completed(is_call, completion);
         }
         for index in 0..self.links.len() {
             if self.links[index].broken.is_none()
-                && let Err(broken) = self.poll_link(index, &mut count, &mut completed)
+                && let Err(broken) = self.poll_link(index, &mut completed)
             {
                 self.lose(index, broken);
                 return Err(broken.into());
             }
         }
-        Ok(count)
+        Ok(())
     }
 
-    fn poll_link(&mut self, index: usize, count: &mut usize, completed: &mut impl FnMut(Completion<'_>)) -> Result<(), Broken> {
+    fn poll_link(&mut self, index: usize, completed: &mut impl FnMut(bool, Completion<'_>)) -> Result<(), Broken> {
         let ClientLink { link, unsent, .. } = &mut self.links[index];
         let first = link.next()?;
         // While replies come in, requests go out in small batches: each flush costs both sides a cache miss.
@@ -331,10 +346,10 @@ impl<L: Link> Session<L> {
                 link.copy(0, body);
                 slot.under_way = false;
                 self.free.push(header.slot);
-                *count += 1;
                 let outcome = header.error.map_or(Ok(header.result), Err);
                 let Header { place, executor, suspensions, udma_operations, .. } = header;
-                completed(Completion { token: slot.token, outcome, body, place, executor, suspensions, udma_operations });
+                let token = slot.token;
+                completed(slot.is_call, Completion { token, outcome, body, place, executor, suspensions, udma_operations });
             }
             // Anything else is a reply that was given before.
             link.advance();
@@ -416,7 +431,7 @@ impl<L: Link> Session<L> {
         self.call_within(target, key_hash, body, None)
     }
 
-    /// Like [`Session::call`], for at most this long.
+    /// Like [`Session::call`], for at most this long. A call that is given up keeps its slot until its reply comes, which nobody gets.
     ///
     /// # Errors
     /// [`Error`].
@@ -427,13 +442,14 @@ impl<L: Link> Session<L> {
         body: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Reply, Error> {
-        const TOKEN: u64 = u64::MAX;
         let start = Instant::now();
-        self.submit(target, key_hash, body, TOKEN)?;
+        self.last_call += 1;
+        let call = self.last_call;
+        self.send(target, key_hash, body, call, true)?;
         let mut reply = None;
         loop {
-            let polled = self.poll(|completion| {
-                if completion.token == TOKEN {
+            let polled = self.poll_links(|is_call, completion| {
+                if is_call && completion.token == call {
                     let Completion { outcome, body, place, executor, suspensions, udma_operations, .. } = completion;
                     let body = body.to_vec();
                     reply = Some(outcome.map(|result| Reply { result, body, place, executor, suspensions, udma_operations }));

@@ -21,6 +21,7 @@ use runtime::transport::{Broken, Link};
 use runtime::udma::{Action, Backend, Completion, Local, Location, NotIssued, Operation, Token};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub const ADD_HANDLER: u16 = 0;
 pub const READ_HANDLER: u16 = 1;
@@ -287,6 +288,52 @@ fn a_lost_executor_is_reported() {
     assert_eq!(outcomes, [Err(RuntimeError::Uncertain)]);
     let again = bench.session.submit(target(ADD_HANDLER), None, &[0; 8], 1);
     assert!(matches!(again, Err(Error::Lost(Broken::Closed))), "{again:?}");
+}
+
+/// A call takes the reply to its own request, not a late one to a call that was given up; nor does a poll hand that over.
+#[test]
+fn late_replies_are_not_taken_for_others() {
+    let (mut server, client) = RingLink::pair(RingSizes::default()).unwrap();
+    let mut session = Session::new(5, 4, vec![(1, client)], None, Waiting { spin_us: 0 });
+    let call = |session: &mut Session, number: u8, timeout| session.call_within(target(0), None, &[number; 8], timeout);
+    for number in 0..2 {
+        assert!(matches!(call(&mut session, number, Some(Duration::ZERO)), Err(Error::TimedOut)));
+    }
+    // Nothing is answered before the third call is under way: its reply comes between those of the first two.
+    let executor = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        while requests.len() < 3 {
+            if let Some(words) = server.next().unwrap() {
+                let mut body = [0; 8];
+                server.copy(0, &mut body);
+                server.advance();
+                requests.push((Header::parse(&words).unwrap(), body));
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        for index in [0, 2, 1] {
+            let (header, body) = requests[index];
+            server.send(&Header { kind: Kind::Reply, ..header }.emit(), &body, &[]);
+        }
+        server.flush();
+        server
+    });
+    assert_eq!(call(&mut session, 2, None).unwrap().body, [2; 8]);
+    assert_eq!(session.under_way(), 0);
+    let mut server = executor.join().unwrap();
+    assert!(matches!(call(&mut session, 3, Some(Duration::ZERO)), Err(Error::TimedOut)));
+    session.submit(target(0), None, &[4; 8], 4).unwrap();
+    session.flush();
+    while let Some(words) = server.next().unwrap() {
+        server.advance();
+        let header = Header::parse(&words).unwrap();
+        server.send(&Header { kind: Kind::Reply, body_bytes: 0, ..header }.emit(), &[], &[]);
+    }
+    server.flush();
+    let mut tokens = Vec::new();
+    assert_eq!(session.poll(|completion| tokens.push(completion.token)).unwrap(), 1);
+    assert_eq!((tokens, session.under_way()), (vec![4], 0));
 }
 
 /// Deployments are replaced and drained under load, sessions detached: what is under way ends properly first.
