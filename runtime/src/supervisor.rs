@@ -114,7 +114,7 @@ struct Plan {
 
 struct OpenSession {
     tenant: u32,
-    link_bytes: u64,
+    memory_bytes: u64,
 }
 
 impl Supervisor {
@@ -145,16 +145,7 @@ impl Supervisor {
             flow_view,
             flows,
             changes: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State {
-                records: Records::new(store),
-                regions: BTreeMap::new(),
-                uploads: VecDeque::new(),
-                bundles: BTreeMap::new(),
-                last_region: 0,
-                sessions: BTreeMap::new(),
-                last_session: 0,
-                generations: Vec::new(),
-            }),
+            state: Mutex::new(State::new(store)),
             end: watch::Sender::new(None),
             reaped: watch::Sender::new(false),
             configuration,
@@ -455,7 +446,7 @@ impl Supervisor {
         request.check()?;
         let _change = self.changes.lock().await;
         let executors = self.configuration.executors;
-        let number = self.state().admit_session(tenant, request.link_bytes(executors))?;
+        let number = self.state().admit_session(tenant, request.memory_bytes(executors))?;
         let opened = self.attach_session(number, tenant, request).await;
         if opened.is_err() {
             self.state().sessions.remove(&number);
@@ -507,6 +498,19 @@ impl Supervisor {
 }
 
 impl State {
+    fn new(store: Box<dyn Store>) -> State {
+        State {
+            records: Records::new(store),
+            regions: BTreeMap::new(),
+            uploads: VecDeque::new(),
+            bundles: BTreeMap::new(),
+            last_region: 0,
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            generations: Vec::new(),
+        }
+    }
+
     fn region(&self, name: &str) -> Result<&RegionMemory, ControlError> {
         self.regions.get(name).ok_or_else(|| {
             let shown: String = name.chars().take(name::NAME_BYTES_MAX).collect();
@@ -582,18 +586,18 @@ impl State {
 
 impl State {
     /// Counts a session in, if there is room.
-    fn admit_session(&mut self, tenant: u32, link_bytes: u64) -> Result<u32, ControlError> {
-        let used: u64 = self.sessions.values().map(|session| session.link_bytes).sum();
-        if self.sessions.len() >= sessions::SESSIONS_MAX || used + link_bytes > sessions::LINK_BYTES_MAX {
+    fn admit_session(&mut self, tenant: u32, memory_bytes: u64) -> Result<u32, ControlError> {
+        let used: u64 = self.sessions.values().map(|session| session.memory_bytes).sum();
+        if self.sessions.len() >= sessions::SESSIONS_MAX || used + memory_bytes > sessions::SESSIONS_BYTES_MAX {
             return Err(ControlError::new(
                 Code::Exhausted,
-                format!("{} sessions with links of {used} bytes are open", self.sessions.len()),
+                format!("{} sessions with links and slots of {used} bytes are open", self.sessions.len()),
             )
-            .hint("close some, or ask for smaller rings"));
+            .hint("close some, or ask for smaller rings and fewer slots"));
         }
         self.last_session =
             self.last_session.checked_add(1).ok_or_else(|| ControlError::new(Code::Exhausted, "every session number was used"))?;
-        self.sessions.insert(self.last_session, OpenSession { tenant, link_bytes });
+        self.sessions.insert(self.last_session, OpenSession { tenant, memory_bytes });
         Ok(self.last_session)
     }
 
@@ -647,4 +651,28 @@ pub fn read_sealed(descriptor: &OwnedFd) -> Result<Vec<u8>, ControlError> {
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.take(naamc::bundle::FILE_BYTES_MAX as u64).read_to_end(&mut bytes)).map_err(failed)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::SLOTS_MAX;
+    use crate::transport::shared_memory::RingSizes;
+    use store::Embedded;
+
+    /// Sessions whose rings are tiny fill the node by their slots, and what is closed makes room again.
+    #[test]
+    fn sessions_are_bounded_by_all_their_memory() {
+        let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
+        let request = SessionRequest { version: sessions::VERSION, slots: SLOTS_MAX, rings };
+        let mut state = State::new(Box::new(Embedded::default()));
+        let bytes = request.memory_bytes(1);
+        let numbers: Vec<u32> = std::iter::from_fn(|| state.admit_session(1, bytes).ok()).collect();
+        assert!(numbers.len() > 100 && numbers.len() < sessions::SESSIONS_MAX, "{} sessions", numbers.len());
+        assert!(numbers.len() as u64 * bytes <= sessions::SESSIONS_BYTES_MAX);
+        assert!((numbers.len() as u64 + 1) * bytes > sessions::SESSIONS_BYTES_MAX);
+        assert_eq!(state.admit_session(1, bytes).unwrap_err().code, Code::Exhausted);
+        state.sessions.remove(&numbers[0]);
+        state.admit_session(1, bytes).unwrap();
+    }
 }

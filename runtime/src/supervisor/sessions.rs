@@ -16,8 +16,8 @@ use std::os::fd::OwnedFd;
 pub const VERSION: u32 = 0;
 /// Sessions of a node.
 pub const SESSIONS_MAX: usize = 1024;
-/// Bytes of links that all sessions of a node take at most.
-pub const LINK_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of links and slot records that all sessions of a node take at most, used or not: 4 MiB for each, where there are as many as can be.
+pub const SESSIONS_BYTES_MAX: u64 = 4 << 30;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +85,9 @@ impl SessionRequest {
         Ok(())
     }
 
-    /// Bytes of all links of such a session.
-    pub fn link_bytes(&self, executors: u16) -> u64 {
-        self.rings.memory_bytes() * u64::from(executors)
+    /// Bytes of all links and slot records of such a session.
+    pub fn memory_bytes(&self, executors: u16) -> u64 {
+        self.rings.memory_bytes() * u64::from(executors) + SlotTable::bytes(self.slots)
     }
 }
 
@@ -100,5 +100,22 @@ impl SessionMemory {
             Ok((request.rings.create()?, server.into_descriptor(), client.into_descriptor()))
         };
         Ok(SessionMemory { slots, links: (0..executors).map(link).collect::<io::Result<_>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memory_of_a_session_is_counted() {
+        for (slots, ring_bytes, executors) in [(1, 128, 1), (7, 4096, 3), (SLOTS_MAX, 1 << 20, 2)] {
+            let rings = RingSizes { request_bytes: ring_bytes, reply_bytes: ring_bytes };
+            let request = SessionRequest { version: VERSION, slots, rings };
+            let memory = SessionMemory::create(&request, executors).unwrap();
+            let made = memory.slots.length_bytes() + memory.links.iter().map(|(link, ..)| link.length_bytes()).sum::<u64>();
+            let counted = request.memory_bytes(executors);
+            assert!(counted <= made && made - counted < 4096 * (u64::from(executors) + 1), "{counted} of {made} bytes");
+        }
     }
 }
