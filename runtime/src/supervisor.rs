@@ -21,6 +21,7 @@ use api::{CreateRegion, Deploy, ExecutorStatus, PlaceStatus, Status};
 use error::{Code, ControlError};
 use grants::{Action, authorise};
 use host::{PlaceEnd, PlaceProcess};
+use naamc::bundle::FILE_BYTES_MAX;
 use name::check_name;
 use protocol::{Answer, Bound, Deployment, EngineChoice, MayInvoke, Order, Region, Session, Start};
 use records::{
@@ -644,12 +645,15 @@ pub fn sealed_file(bytes: &[u8]) -> Result<OwnedFd, ControlError> {
     Ok(file.into())
 }
 
-/// The bytes of a sealed file, from its beginning.
+/// The bytes of a sealed file, from its beginning: all, or an error if they are more than a bundle has.
 pub fn read_sealed(descriptor: &OwnedFd) -> Result<Vec<u8>, ControlError> {
     let failed = |error: std::io::Error| ControlError::io("reading a sealed file", &error);
     let mut file = File::from(descriptor.try_clone().map_err(failed)?);
     let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.take(naamc::bundle::FILE_BYTES_MAX as u64).read_to_end(&mut bytes)).map_err(failed)?;
+    file.rewind().and_then(|()| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(ControlError::new(Code::TooLarge, format!("a sealed file of more than {FILE_BYTES_MAX} bytes")));
+    }
     Ok(bytes)
 }
 
@@ -674,5 +678,13 @@ mod tests {
         assert_eq!(state.admit_session(1, bytes).unwrap_err().code, Code::Exhausted);
         state.sessions.remove(&numbers[0]);
         state.admit_session(1, bytes).unwrap();
+    }
+
+    /// A file is read whole or not at all.
+    #[test]
+    fn long_files_are_refused_not_cut() {
+        let longest = vec![7; FILE_BYTES_MAX];
+        assert!(read_sealed(&sealed_file(&longest).unwrap()).unwrap() == longest);
+        assert_eq!(read_sealed(&sealed_file(&[longest, vec![7]].concat()).unwrap()).unwrap_err().code, Code::TooLarge);
     }
 }

@@ -11,7 +11,7 @@ use crate::supervisor::protocol::{self, Deployed, EngineChoice};
 use crate::supervisor::records::HandlerSummary;
 use crate::supervisor::{read_sealed, sealed_file};
 use naamc::abi::{Helper, Rights};
-use naamc::bundle::{Bundle, CheckedBundle};
+use naamc::bundle::{Bundle, CheckedBundle, FILE_BYTES_MAX};
 use naamc::diagnostic::Finding;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -76,6 +76,7 @@ impl Bundles {
         let mut descriptors = descriptors.into_iter();
         let file = descriptors.next().ok_or_else(|| ControlError::new(Code::Protocol, "a deployment without a file"))?;
         let checked = check(&read_sealed(&file)?, &order.constants)?;
+        let bundle = file_of(&checked)?;
         let memories: Vec<OwnedFd> = descriptors.collect();
         let bindings = self.bindings(&checked, order, memories)?;
         let deployment = self.bind(&checked, order, bindings)?;
@@ -91,7 +92,7 @@ impl Bundles {
             regions: meaning.environment.regions.iter().map(|region| region.name.clone()).collect(),
             handlers: meaning.handlers.iter().map(summary).collect(),
         };
-        Ok(Prepared { deployment: Arc::new(deployment), answer, bundle: sealed_file(&checked.bundle().to_bytes())? })
+        Ok(Prepared { deployment: Arc::new(deployment), answer, bundle })
     }
 
     /// The regions that a bundle declares, each bound to memory that is mapped here.
@@ -188,6 +189,19 @@ fn check(bytes: &[u8], constants: &[(String, serde_json::Value)]) -> Result<Chec
     bundle.check().map_err(|findings| found(&findings))
 }
 
+/// A bundle as a sealed file. It can be longer than the file that it came in: where constants are set, its contracts are others.
+fn file_of(checked: &CheckedBundle) -> Result<OwnedFd, ControlError> {
+    let bytes = checked.bundle().to_bytes();
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(ControlError::new(
+            Code::BundleRefused,
+            format!("with these constants the bundle has {} bytes; a bundle has at most {FILE_BYTES_MAX}", bytes.len()),
+        )
+        .hint("set other constants, or spread the handlers over several bundles"));
+    }
+    sealed_file(&bytes)
+}
+
 fn found(findings: &[Finding]) -> ControlError {
     let told: Vec<String> = findings.iter().take(FINDINGS_TOLD_MAX).map(Finding::to_string).collect();
     let more = findings.len().saturating_sub(FINDINGS_TOLD_MAX);
@@ -207,4 +221,33 @@ fn refused(error: BindError) -> ControlError {
         BindError::Engine { .. } => "start the cluster with `--engine interpreter`",
     };
     ControlError::new(Code::BundleRefused, error.to_string()).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bundle as long as can be, whose contracts take more bytes under another constant, is refused with it and taken without.
+    #[test]
+    fn constants_do_not_make_a_bundle_too_long() {
+        let object = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/handlers/mica.o")).unwrap();
+        let built = naamc::build::build(&object).unwrap().bundle().to_bytes();
+        let with = |bytes: &[u8], value: u8| check(bytes, &[("cache".to_owned(), value.into())]).unwrap();
+        let mut values = [0, 1].map(|value| (with(&built, value).bundle().to_bytes().len(), value));
+        values.sort_unstable();
+        let [(short_bytes, short), (long_bytes, long)] = values;
+        assert!(short_bytes < long_bytes, "the constant must change the length");
+        let mut padded = with(&built, short).bundle().clone();
+        // The first padding is long enough for the text's length to take as many bytes as it will in the end.
+        for _ in 0..2 {
+            let missing = FILE_BYTES_MAX - padded.to_bytes().len();
+            let padding = if missing > 1 << 20 { missing - (1 << 20) } else { missing };
+            padded.debug.lines[0].text.push_str(&"x".repeat(padding));
+        }
+        let bytes = padded.to_bytes();
+        assert_eq!(bytes.len(), FILE_BYTES_MAX);
+        assert!(read_sealed(&file_of(&with(&bytes, short)).unwrap()).unwrap() == bytes);
+        let error = file_of(&with(&bytes, long)).unwrap_err();
+        assert_eq!(error.code, Code::BundleRefused, "{error}");
+    }
 }
