@@ -78,7 +78,10 @@ out is zero.")]
 Examples:
   naam-run grant alice table invoke
   naam-run grant 1001 table direct
-  naam-run grant alice table none      takes it back")]
+  naam-run grant alice table none      takes it back
+
+Today only the user who started a cluster, and root, can reach its sockets. A grant is kept and checked, but lets nobody
+else in: it takes effect once there is another way to reach the cluster.")]
     Grant {
         /// User name or id
         tenant: String,
