@@ -116,7 +116,7 @@ pub enum RuntimeError {
     /// No room for it now. Nothing has happened.
     #[error("busy")]
     Busy = 21,
-    /// Its executor died while it owned the request: effects may or may not have happened.
+    /// Its executor died, or the link to it broke, while the request was under way: effects may or may not have happened.
     #[error("uncertain: the executor died; effects may or may not have happened")]
     Uncertain = 22,
     /// The link has no room for the longest reply that the handler can give.

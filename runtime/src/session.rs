@@ -12,8 +12,9 @@
 //! | 4 to 7 | the reply's body, if it is this short; else it is in the slot's own block behind the records |
 //!
 //! Word 0 decides. It goes from anything older to Running by compare-and-swap: that is the claim, and precedes the first effect. Only
-//! the owner takes it from Running to Done, after it wrote the answer and before it sends it; only the supervisor takes it from
-//! Running to Uncertain, after it has reaped the owner's process.
+//! the owner takes it from Running to Done, after it wrote the answer and before it sends it. From Running to Uncertain it is taken by
+//! whoever has reaped the owner's process, by [`SlotTable::mark_uncertain`]. Nobody does so yet: a cluster ends with its only place, and a
+//! client that loses an executor takes what it has under way there as uncertain by itself.
 
 use crate::memory::{Mapping, PAGE_BYTES, load_words, store_words};
 use crate::message::{Place, RuntimeError};
@@ -236,7 +237,8 @@ impl SlotTable {
         })
     }
 
-    /// Makes the claims of a dead executor uncertain and returns how many there were. For the supervisor, once it has reaped the process.
+    /// Makes the claims of a dead executor uncertain and returns how many there were. For whoever has reaped its process while other places
+    /// go on: today none does.
     pub fn mark_uncertain(&self, executor: u16) -> usize {
         (0..self.slots).filter(|slot| self.mark_slot_uncertain(*slot, executor)).count()
     }
