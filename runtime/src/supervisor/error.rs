@@ -39,10 +39,6 @@ pub enum Code {
     Exhausted,
     /// The bundle does not verify, or does not fit its bindings or constants.
     BundleRefused,
-    /// A message that does not fit its handler.
-    MessageRefused,
-    /// The request was run and did not end well.
-    InvocationFailed,
     /// It took longer than it may.
     TimedOut,
     /// A place died or did not start, and the cluster with it.
@@ -71,7 +67,7 @@ impl Code {
             Code::MethodNotAllowed => 405,
             Code::Exists | Code::InUse | Code::ClusterExists => 409,
             Code::TooLarge => 413,
-            Code::BundleRefused | Code::MessageRefused | Code::InvocationFailed => 422,
+            Code::BundleRefused => 422,
             Code::Exhausted => 507,
             Code::TimedOut => 504,
             Code::Stopping | Code::NoCluster => 503,
