@@ -8,10 +8,9 @@ use crate::workload::stream::RECORDS_MAX;
 use crate::workload::values::{VALUE_BYTES_MAX, VALUE_BYTES_MIN};
 use crate::workload::versions::WRITES_UNDER_WAY_MAX;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::supervisor::EXECUTORS_MAX;
 use serde::Serialize;
 
-/// Executors of a host place at most.
-pub const EXECUTORS_MAX: u64 = 64;
 /// Clients of one run at most; each is a thread.
 pub const CLIENTS_MAX: u64 = 64;
 /// Seconds of one measurement at most.
@@ -102,7 +101,7 @@ pub struct Ycsb {
     #[arg(long, value_enum, default_value = "jit", help_heading = "Server")]
     pub engine: Engine,
     /// Executors of the host place, each a thread
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=EXECUTORS_MAX), help_heading = "Server")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=u64::from(EXECUTORS_MAX)), help_heading = "Server")]
     pub host: u64,
     /// Use the running cluster of this name instead of starting one
     #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "engine", "compare"], help_heading = "Server")]

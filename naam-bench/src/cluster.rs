@@ -18,7 +18,7 @@ use runtime::place::NativePrograms;
 use runtime::supervisor::api::{CreateRegion, Deploy, Status};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
-use runtime::transport::shared_memory::RingSizes;
+use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,8 +26,6 @@ use std::sync::Arc;
 pub const MICA_ELF: &[u8] = include_bytes!("../../testdata/handlers/mica.o");
 /// How long a client that may spin looks for answers before it sleeps, in microseconds.
 const SPIN_US: u32 = 50;
-/// Bytes of a ring at most.
-const RING_BYTES_MAX: u64 = 16 << 20;
 
 /// The programs that a place of this program runs as [`Engine::Native`].
 pub fn native_programs() -> NativePrograms {
@@ -151,7 +149,7 @@ impl Cluster {
     pub fn connect(&self, window: u16, key_bytes: usize, value_bytes: usize, spin: bool) -> Result<SessionConnection<Connection>> {
         let record_bytes = runtime::transport::body_record_bytes(mica::value_offset(key_bytes) + value_bytes) as u64;
         // Twice the window, since a ring gives back its room late.
-        let ring_bytes = (u64::from(window) * 2 * record_bytes).next_power_of_two().min(RING_BYTES_MAX) as u32;
+        let ring_bytes = (u64::from(window) * 2 * record_bytes).next_power_of_two().min(RING_BYTES_MAX.into()) as u32;
         let default = RingSizes::default();
         let rings =
             RingSizes { request_bytes: ring_bytes.max(default.request_bytes), reply_bytes: ring_bytes.max(default.reply_bytes) };
