@@ -43,11 +43,18 @@ impl Served {
     }
 }
 
+/// All that was measured.
+struct Outcome {
+    loaded: Measurement,
+    served: Vec<Served>,
+    swept: Measurement,
+    /// Requests of the shortest stream.
+    stream_requests: u64,
+}
+
 /// Runs the experiment. `mix` is that of the workload.
 pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
-    let distribution = options.distribution();
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), usize::from(options.value_bytes));
-    let clients = options.clients as usize;
     let capacity = capacity(options, mix);
     let mut streams = draw(options, mix);
     let cluster = Cluster::open(&Wanted {
@@ -58,9 +65,26 @@ pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
         heap_bytes: mica::heap_bytes(capacity, key_bytes, value_bytes, options.clients * options.window + 64),
     })?;
     let shared = Shared::new(options.workload, capacity, key_bytes, value_bytes);
-    let mut sessions = Clients::connect(&cluster, clients, options.window as u16, key_bytes, value_bytes)?;
+    let mut sessions = Clients::connect(&cluster, options.clients as usize, options.window as u16, key_bytes, value_bytes)?;
     let loaded = sessions.load(&shared, options.records)?;
+    let served = take_turns(options, &cluster, &mut sessions, &shared, &mut streams)?;
+    let swept = sessions.sweep(&shared)?;
+    drop(sessions);
+    let stream_requests = streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0);
+    let report = report(options, mix, &cluster, &Outcome { loaded, served, swept, stream_requests });
+    cluster.close()?;
+    Ok(report)
+}
 
+/// Lets every engine serve the same requests, one after another, as often as there are turns.
+fn take_turns(
+    options: &Ycsb,
+    cluster: &Cluster,
+    sessions: &mut Clients,
+    shared: &Shared,
+    streams: &mut [Stream],
+) -> Result<Vec<Served>> {
+    let distribution = options.distribution();
     let mut served: Vec<Served> =
         cluster.engines().into_iter().map(|engine| Served { engine, turns: Vec::new(), busy_percent: Vec::new() }).collect();
     let turns = if options.compare.is_some() { options.pairs } else { 1 };
@@ -72,43 +96,28 @@ pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
         let positions: Vec<usize> = streams.iter().map(Stream::position).collect();
         for one in &mut served {
             streams.iter_mut().zip(&positions).for_each(|(stream, position)| stream.go_to(*position));
-            let mut turn =
-                Turn { shared: &shared, streams: &mut streams, distribution, seconds, progress: &progress, done: &mut done };
+            let mut turn = Turn { shared, streams: &mut *streams, distribution, seconds, progress: &progress, done: &mut done };
             progress.set_prefix(one.engine.name());
-            let (measured, busy_percent) = sessions.measure(&cluster, one.engine, &mut turn)?;
+            let (measured, busy_percent) = sessions.measure(cluster, one.engine, &mut turn)?;
             one.turns.push(measured);
             one.busy_percent.push(busy_percent);
         }
     }
     progress.finish_and_clear();
-    let swept = sessions.sweep(&shared)?;
-    drop(sessions);
+    Ok(served)
+}
 
+fn report(options: &Ycsb, mix: &Mix, cluster: &Cluster, outcome: &Outcome) -> Report {
+    let Outcome { loaded, served, swept, .. } = outcome;
     let mut totals: Vec<Measurement> = served.iter().map(Served::total).collect();
     totals[0].add_client(loaded.clone().only_wrong());
     totals[0].add_client(swept.clone().only_wrong());
     let comparison = served.get(1).map(|native| Comparison::new(native.run(&totals[1]), &ratios(&served[0], native)));
-    let report = Report {
+    Report {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION"),
         experiment: "ycsb",
-        parameters: Parameters {
-            workload: options.workload,
-            mix: *mix,
-            distribution,
-            zipfian_theta: Parameters::theta_of(distribution),
-            records: options.records,
-            key_bytes: options.key_bytes.into(),
-            value_bytes: options.value_bytes.into(),
-            seed: options.seed,
-            stream_requests: streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0),
-            clients: options.clients,
-            window_requests: options.window,
-            transport: "shared_memory".to_owned(),
-            places: cluster.places().to_vec(),
-            cluster: options.cluster.clone(),
-            regions: cluster.regions().clone(),
-        },
+        parameters: parameters(options, mix, cluster, outcome.stream_requests),
         machine: Machine::here(),
         load: Load {
             records: loaded.requests(),
@@ -118,9 +127,28 @@ pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
         run: served[0].run(&totals[0]),
         records_checked_at_end: swept.values_checked,
         comparison,
-    };
-    cluster.close()?;
-    Ok(report)
+    }
+}
+
+fn parameters(options: &Ycsb, mix: &Mix, cluster: &Cluster, stream_requests: u64) -> Parameters {
+    let distribution = options.distribution();
+    Parameters {
+        workload: options.workload,
+        mix: *mix,
+        distribution,
+        zipfian_theta: Parameters::theta_of(distribution),
+        records: options.records,
+        key_bytes: options.key_bytes.into(),
+        value_bytes: options.value_bytes.into(),
+        seed: options.seed,
+        stream_requests,
+        clients: options.clients,
+        window_requests: options.window,
+        transport: "shared_memory".to_owned(),
+        places: cluster.places().to_vec(),
+        cluster: options.cluster.clone(),
+        regions: cluster.regions().clone(),
+    }
 }
 
 fn engines(options: &Ycsb) -> Vec<Engine> {
