@@ -56,9 +56,10 @@ impl Scratch {
 
     /// Makes another user its owner and the one who runs all commands, which only root can do.
     pub fn give_to(&mut self, user: u32) {
-        // The user may not reach where the program was built.
+        // The user may not reach where the program was built. Another process makes the copy: while this one had it open for writing, a
+        // child that another test starts could inherit that, and nobody can execute a file that is open for writing.
         let program = self.file("naam-run");
-        std::fs::copy(&self.program, &program).unwrap();
+        assert!(Command::new("cp").args([&self.program, &program]).status().unwrap().success());
         std::os::unix::fs::chown(self.directory.path(), Some(user), Some(user)).unwrap();
         (self.program, self.user) = (program, Some(user));
     }
