@@ -102,7 +102,7 @@ pub(super) struct Checker<'a> {
     reporting: bool,
     /// Symbols that a finding called out of bounds.
     unbounded: BTreeSet<u32>,
-    /// Instructions executed so far.
+    /// Instructions executed so far, and what else took time.
     pub(super) steps: u64,
 }
 
@@ -262,8 +262,9 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether offset and length, of which neither need be small enough alone, are so together.
-    fn sum_fits(&self, state: &State, kind: Kind, offset: Linear, length: Length) -> bool {
+    fn sum_fits(&mut self, state: &State, kind: Kind, offset: Linear, length: Length) -> bool {
         let Some(word) = length.word else { return false };
+        self.steps += state.facts_known() as u64 / 8;
         let (min, max) = self.limits(kind, 0);
         let facts = state.deep_facts(&self.symbols, offset);
         facts.signed_min >= min && state.sum_max(&self.symbols, offset, word).is_some_and(|sum| sum <= max)

@@ -51,7 +51,6 @@ pub(super) fn project(state: &State, symbols: &Symbols, instruction: u32, live_r
         .collect();
     let bounds = bounds(state, symbols, &registers);
     let bytes = state.memory.presentable();
-    let says_something = |cell: &Cell| cell.value != Value::Scalar(truncate(Scalar::ANY, cell.size.bytes()));
     let cells = state
         .memory
         .cells()
@@ -61,6 +60,12 @@ pub(super) fn project(state: &State, symbols: &Symbols, instruction: u32, live_r
         .filter(says_something)
         .collect();
     Contract { instruction, registers, live_stack: bytes.ranges(), cells, bounds }
+}
+
+/// Whether more is known of a cell than "any bytes". Contracts list no others, so what holds is written in one way.
+fn says_something(cell: &Cell) -> bool {
+    let any = truncate(Scalar::ANY, cell.size.bytes());
+    !matches!(cell.value, Value::Scalar(scalar) if scalar.reduce().is_none_or(|scalar| scalar == any))
 }
 
 /// Sums of two registers of which more is known than of each alone.
@@ -285,7 +290,7 @@ fn cell_makes_sense(cell: &Cell, contract: &Contract, regions: usize) -> bool {
         Value::Pointer(_) => on_stack && cell.size == Size::B8 && cell.offset.is_multiple_of(8),
         Value::Scalar(scalar) => cell.size == Size::B8 || scalar.unsigned_max >> (8 * cell.size.bytes()) == 0,
     };
-    placed && kind && makes_sense(&cell.value, regions)
+    placed && kind && says_something(cell) && makes_sense(&cell.value, regions)
 }
 
 fn makes_sense(value: &Value, regions: usize) -> bool {

@@ -12,13 +12,13 @@ use super::loops::bodies;
 use super::pass::{Code, Cut, Cuts};
 use super::state::State;
 use super::value::{Pointer, Scalar, Value};
-use crate::abi::STACK_BYTES;
+use crate::abi::{REGISTERS_MAX, STACK_BYTES};
 use crate::cfg::Graph;
 use crate::isa::{AluOperation, Instruction, Operand};
 use crate::program::{Environment, Function};
 use std::collections::BTreeMap;
 
-/// Instructions that inference executes at most, joins counted by their size.
+/// Steps of an inference, all its passes together: as those of a check.
 pub(super) const INFERENCE_STEPS_MAX: u64 = 4_000_000;
 /// Rounds in which a loop's contract is joined before it is widened.
 const JOINS_BEFORE_WIDENING: u32 = 2;
@@ -145,7 +145,9 @@ impl Inference<'_> {
 
 impl Cuts for Inference<'_> {
     fn arrive(&mut self, checker: &mut Checker<'_>, cut: Cut, state: &State) {
-        checker.steps += 4 + state.memory.cells().len() as u64;
+        // Every two registers are looked at together.
+        let together = if state.relates(&checker.symbols) { REGISTERS_MAX * state.facts_known() } else { 0 };
+        checker.steps += (4 + state.size() + together / 8) as u64;
         match cut {
             Cut::Loop(head) => {
                 let contract = project(state, &checker.symbols, head, self.liveness.before(head));

@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 /// Symbols of one pass: bounds its memory.
 const SYMBOLS_MAX: usize = 2_000_000;
-/// Known cells in all states that wait: bounds the memory of a pass.
-const WAITING_CELLS_MAX: usize = 2_000_000;
-/// What a state without cells takes, in cells.
-const CELLS_PER_STATE: usize = 48;
+/// Known words and facts in all states that wait: bounds the memory of a pass.
+const WAITING_WORDS_MAX: usize = 2_000_000;
+/// What a state takes beside them, in words.
+const WORDS_PER_STATE: usize = 48;
 
 /// A place where only a contract holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,14 +72,14 @@ impl Code<'_> {
             let mut state = incoming.take(index);
             if self.is_head(block.start) {
                 if cuts.repeats() && !resumptions.contains_key(&index) {
-                    checker.steps += incoming.cells as u64 / 8;
+                    checker.steps += incoming.words as u64 / 8;
                     resumptions.insert(index, (incoming.clone(), checker.symbols.len()));
                 }
-                state = cuts.enter(checker, Cut::Loop(block.start));
+                state = enter(checker, cuts, Cut::Loop(block.start));
             }
-            self.run(checker, cuts, &mut incoming, block, state);
-            let waiting = incoming.cells + resumptions.values().map(|(incoming, _)| incoming.cells).sum::<usize>();
-            if checker.steps > steps_max || checker.symbols.len() > SYMBOLS_MAX || waiting > WAITING_CELLS_MAX {
+            self.run(checker, cuts, &mut incoming, block, state, steps_max);
+            let waiting = incoming.words + resumptions.values().map(|(incoming, _)| incoming.words).sum::<usize>();
+            if checker.steps > steps_max || checker.symbols.len() > SYMBOLS_MAX || waiting > WAITING_WORDS_MAX {
                 return false;
             }
             index += 1;
@@ -87,7 +87,7 @@ impl Code<'_> {
                 if cuts.again(self.graph.blocks()[*head].start) {
                     resumptions.retain(|other, _| other <= head);
                     if let Some((before, symbols)) = resumptions.get(head) {
-                        checker.steps += before.cells as u64 / 8;
+                        checker.steps += before.words as u64 / 8;
                         checker.symbols.forget(*symbols);
                         incoming = before.clone();
                         index = *head;
@@ -120,7 +120,7 @@ impl Code<'_> {
         ends
     }
 
-    /// Executes a block.
+    /// Executes a block, or its front if the steps are used up on the way: a block can be the whole function.
     fn run(
         &self,
         checker: &mut Checker<'_>,
@@ -128,8 +128,12 @@ impl Code<'_> {
         incoming: &mut Incoming,
         block: &Block,
         mut state: Option<State>,
+        steps_max: u64,
     ) {
         for at in block.start..block.end {
+            if checker.steps > steps_max {
+                return;
+            }
             checker.steps += 1;
             let instruction = &self.instructions[at as usize];
             if is_suspension(instruction) {
@@ -138,9 +142,11 @@ impl Code<'_> {
                     checker.before_call(state, at, instruction);
                     cuts.arrive(checker, Cut::Suspension(at), state);
                 }
-                state = cuts.enter(checker, Cut::Suspension(at));
+                state = enter(checker, cuts, Cut::Suspension(at));
             }
             if let Some(state) = &mut state {
+                // A store moves the known words behind it.
+                checker.steps += state.memory.cells().len() as u64 / 16;
                 checker.step(state, at, instruction);
             }
         }
@@ -168,37 +174,47 @@ impl Code<'_> {
 
     fn flow(&self, checker: &mut Checker<'_>, cuts: &mut impl Cuts, incoming: &mut Incoming, to: u32, mut state: State) {
         state.keep_registers(self.liveness.before(to));
-        state.collect(&checker.symbols);
+        checker.steps += (state.collect(&checker.symbols) + state.size()) as u64 / 8;
         if self.is_head(to) {
             cuts.arrive(checker, Cut::Loop(to), &state);
         } else if let Some(block) = self.graph.block_of(to) {
-            checker.steps += state.memory.cells().len() as u64 / 8;
             let joined = match incoming.take(block) {
                 None => state,
-                Some(other) => other.join(&state, &mut checker.symbols),
+                Some(other) => {
+                    let mut joined = other.join(&state, &mut checker.symbols);
+                    checker.steps += joined.collect(&checker.symbols) as u64 / 8;
+                    joined
+                }
             };
             incoming.put(block, joined);
         }
     }
 }
 
+/// What holds after a cut point. Its contract was made a state, in inference joined as well.
+fn enter(checker: &mut Checker<'_>, cuts: &mut impl Cuts, cut: Cut) -> Option<State> {
+    let state = cuts.enter(checker, cut)?;
+    checker.steps += state.size() as u64;
+    Some(state)
+}
+
 /// States that wait before their blocks.
 #[derive(Clone, Default)]
 struct Incoming {
     states: BTreeMap<usize, State>,
-    /// Known cells in all of them, and some more for the states themselves.
-    cells: usize,
+    /// Known words and facts in all of them, and some more for the states themselves.
+    words: usize,
 }
 
 impl Incoming {
     fn take(&mut self, block: usize) -> Option<State> {
         let state = self.states.remove(&block)?;
-        self.cells -= state.memory.cells().len() + CELLS_PER_STATE;
+        self.words -= state.size() + WORDS_PER_STATE;
         Some(state)
     }
 
     fn put(&mut self, block: usize, state: State) {
-        self.cells += state.memory.cells().len() + CELLS_PER_STATE;
+        self.words += state.size() + WORDS_PER_STATE;
         self.states.insert(block, state);
     }
 }

@@ -191,6 +191,16 @@ impl State {
         self.registers[register.index()] = word;
     }
 
+    /// Known words and facts: what it takes to copy the state, to join it or to keep it.
+    pub(super) fn size(&self) -> usize {
+        self.memory.cells().len() + self.facts.len()
+    }
+
+    /// How many facts there are: what it takes to find out about words together.
+    pub(super) fn facts_known(&self) -> usize {
+        self.facts.len()
+    }
+
     /// Forgets every register whose bit is not set. r10 stays.
     pub(super) fn keep_registers(&mut self, live: u64) {
         for index in (0..REGISTERS_MAX).filter(|index| live >> index & 1 == 0 && *index != Register::R10.index()) {
@@ -383,10 +393,10 @@ impl State {
         }
     }
 
-    /// Forgets facts that no word needs any more.
-    pub(super) fn collect(&mut self, symbols: &Symbols) {
+    /// Forgets facts that no word needs any more, and says how many words it looked at.
+    pub(super) fn collect(&mut self, symbols: &Symbols) -> usize {
         if self.facts.len() <= FACTS_KEPT {
-            return;
+            return 0;
         }
         let mut needed: Vec<(u32, u32)> = Vec::new();
         let mut need = |word: Linear| needed.extend(word.symbol.map(|symbol| (symbol, 0)));
@@ -409,6 +419,7 @@ impl State {
             let parts = symbols.definition(symbol).parts();
             needed.extend(parts.into_iter().flatten().map(|part| (part, depth + 1)));
         }
+        let looked_at = needed.len() + self.facts.len();
         let mut needed: Vec<u32> = needed.into_iter().map(|(symbol, _)| symbol).collect();
         needed.sort_unstable();
         needed.dedup();
@@ -419,10 +430,11 @@ impl State {
             Definition::Add(_, a, b) => is_needed(a) && is_needed(b),
             _ => false,
         });
+        looked_at
     }
 
     /// What holds if either state does.
-    pub(super) fn join(mut self, other: &State, symbols: &mut Symbols) -> State {
+    pub(super) fn join(self, other: &State, symbols: &mut Symbols) -> State {
         let mut join = Join { left: &self, right: other, symbols, made: HashMap::new() };
         let mut registers = [Word::Undefined; REGISTERS_MAX];
         for (index, word) in registers.iter_mut().enumerate() {
@@ -436,9 +448,7 @@ impl State {
             }
         }
         let orders = join.orders();
-        self = State { registers, memory, facts, orders };
-        self.collect(symbols);
-        self
+        State { registers, memory, facts, orders }
     }
 }
 

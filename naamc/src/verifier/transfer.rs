@@ -270,6 +270,7 @@ impl Checker<'_> {
         if entries >= TABLE_ENTRIES_MAX {
             return self.any_of(size);
         }
+        self.steps += entries;
         let all =
             (0..=entries).map(|entry| Scalar::constant(value(reach.first + (entry * reach.stride) as u32))).reduce(Scalar::join);
         self.symbols.fresh(Definition::Free, all.unwrap_or(Scalar::ANY))
