@@ -12,6 +12,8 @@ pub const MESSAGE_BYTES_MAX: usize = 8192;
 pub const HEADER_BYTES: usize = 64;
 /// Bytes of a body at most: what a message can carry without a continuation.
 pub const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
+/// Bytes of a continuation before its first register: suspension point and reply length.
+pub const CONTINUATION_PREFIX_BYTES: usize = 8;
 /// Depth of inlined calls, as in the kernel.
 pub const CALL_DEPTH_MAX: usize = 8;
 /// Registers of a flat function: r0 to r5 and r10 once, r6 to r9 for every depth of inlined calls.
@@ -28,6 +30,11 @@ pub const READ_ONLY_BYTES_MAX: usize = 1 << 20;
 pub const BACK_EDGES_MAX: u32 = 1 << 20;
 /// UDMA operations that one message may issue, unless the deployment says less.
 pub const UDMA_OPERATIONS_MAX: u32 = 4096;
+
+/// Bytes of a message under way: header, body and, at the next multiple of 8, the continuation.
+pub const fn message_bytes(body_bytes: usize, continuation_bytes: usize) -> usize {
+    HEADER_BYTES + body_bytes.next_multiple_of(8) + continuation_bytes
+}
 
 /// Addresses as handlers see them. They are the same on every engine, machine and place, so registers and stack of a message
 /// under way mean the same everywhere. No handler can learn one: verified code never lets a pointer become data.

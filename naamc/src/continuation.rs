@@ -11,15 +11,12 @@
 //! | 8 | 8 each | live registers of the contract, ascending |
 //! | ... | | live stack bytes of the contract, ascending |
 
-use crate::abi::{BODY_BYTES_MAX, Helper, READ_ONLY_BYTES_MAX, REGIONS_MAX, STACK_BYTES, address};
+use crate::abi::{BODY_BYTES_MAX, CONTINUATION_PREFIX_BYTES, Helper, READ_ONLY_BYTES_MAX, REGIONS_MAX, STACK_BYTES, address};
 use crate::activation::Activation;
 use crate::isa::{Instruction, Size};
 use crate::verifier::Proof;
 use crate::verifier::contract::{Cell, Contract};
 use crate::verifier::value::{Scalar, Value};
-
-/// Bytes before the first register.
-const PREFIX_BYTES: usize = 8;
 
 /// Why a continuation is refused. The message ends; its sender is told no more than the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +44,6 @@ pub enum BadContinuation {
     Cell,
 }
 
-/// Bytes of a continuation at a point with this contract.
-pub fn length_bytes(contract: &Contract) -> usize {
-    let stack: u32 = contract.live_stack.iter().map(|range| range.end - range.start).sum();
-    PREFIX_BYTES + 8 * contract.registers.len() + stack as usize
-}
-
 /// Writes the continuation of a suspended activation to the front of `out` and returns its length; `None` if `out` is too short, or if the
 /// activation does not stand before a UDMA call (it has not started, or its call has been issued and completes here).
 pub fn encode(proof: &Proof, activation: &Activation, out: &mut [u8]) -> Option<usize> {
@@ -60,10 +51,10 @@ pub fn encode(proof: &Proof, activation: &Activation, out: &mut [u8]) -> Option<
     if activation.completed != 0 {
         return None;
     }
-    let out = out.get_mut(..length_bytes(contract))?;
+    let out = out.get_mut(..contract.continuation_bytes())?;
     out[..4].copy_from_slice(&activation.point.to_le_bytes());
     out[4..8].copy_from_slice(&activation.reply_bytes.to_le_bytes());
-    let mut at = PREFIX_BYTES;
+    let mut at = CONTINUATION_PREFIX_BYTES;
     for (register, _) in &contract.registers {
         out[at..at + 8].copy_from_slice(&activation.registers[register.index()].to_le_bytes());
         at += 8;
@@ -142,7 +133,7 @@ pub fn decode_with(
     let word = |at: usize| bytes.get(at..at + 4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     let point = word(0).ok_or(BadContinuation::Point)?;
     let contract = proof.contracts().suspensions.get(point as usize).ok_or(BadContinuation::Point)?;
-    if checks(Check::Length) && bytes.len() != length_bytes(contract) {
+    if checks(Check::Length) && bytes.len() != contract.continuation_bytes() {
         return Err(BadContinuation::Length);
     }
     let body_bytes = proof.function().entry.body_bytes as usize;
@@ -153,7 +144,7 @@ pub fn decode_with(
     if checks(Check::Reply) && reply_bytes as usize > body_bytes {
         return Err(BadContinuation::Reply);
     }
-    let mut rest = bytes.get(PREFIX_BYTES..).unwrap_or_default().iter().copied();
+    let mut rest = bytes.get(CONTINUATION_PREFIX_BYTES..).unwrap_or_default().iter().copied();
     for (register, value) in &contract.registers {
         let mut word = [0; 8];
         word.iter_mut().zip(&mut rest).for_each(|(to, from)| *to = from);
@@ -227,9 +218,4 @@ fn admits(value: &Value, word: u64, omitted: Option<Check>) -> bool {
             }
             _ => false,
         }
-}
-
-/// Bytes of the largest continuation of these contracts, 0 if there is no suspension point.
-pub fn length_bytes_max(suspensions: &[Contract]) -> usize {
-    suspensions.iter().map(length_bytes).max().unwrap_or(0)
 }

@@ -165,6 +165,8 @@ codes! {
         "What the bundle says its handler may touch is not what this program proves of the handler's code and contracts. No naamc wrote this bundle.";
     BUNDLE_CONSTANT = 406, "a constant that cannot be set",
         "`--set NAME=VALUE` changes `const volatile` variables at file scope and nothing else. A constant without `volatile` is folded into the code by the compiler and cannot be changed afterwards.";
+    CONTINUATION_TOO_LONG = 501, "a suspended message is too large",
+        "At every UDMA call a message may have to go on elsewhere. It then takes 8 KiB at most: 64 bytes of header, the whole message struct, and the local variables and registers that are used after the call. Make the struct smaller, or keep less across the call: let large arrays lie in the message, or fill them after the call.";
     MESSAGE_JSON = 520, "JSON that does not fit the message",
         "The JSON of a message is an object with the fields of the handler's message struct; `naamc inspect` prints them. Fields that are left out are zero; fields that do not exist and numbers that do not fit are errors. docs/formats/message-json.md has the whole convention.";
     TYPES_MALFORMED = 521, "a type table that makes no sense",

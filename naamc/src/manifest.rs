@@ -5,7 +5,6 @@ use crate::abi::{Helper, Parameter, REGIONS_MAX, Rights};
 use crate::cfg::Graph;
 use crate::isa::Register;
 use crate::program::Environment;
-use crate::verifier::contract::Contract;
 use crate::verifier::loops::executions;
 use crate::verifier::value::Scalar;
 use crate::verifier::{Call, Proof};
@@ -41,7 +40,7 @@ pub struct Manifest {
     /// Body bytes that go back at most.
     #[n(8)]
     pub reply_bytes_max: u32,
-    /// Bytes of its largest continuation.
+    /// Bytes of its largest continuation, 0 if it has no suspension point.
     #[n(9)]
     pub continuation_bytes_max: u32,
 }
@@ -90,7 +89,7 @@ impl Manifest {
             uses_executor: calls(|helper| helper == Helper::Executor),
             request_bytes: analysis.body_bytes_read.min(function.entry.body_bytes),
             reply_bytes_max: analysis.reply_bytes_max,
-            continuation_bytes_max: contracts.suspensions.iter().map(continuation_bytes).max().unwrap_or(0),
+            continuation_bytes_max: contracts.largest_continuation().map_or(0, |contract| contract.continuation_bytes() as u32),
         }
     }
 }
@@ -140,10 +139,4 @@ fn bounds(proof: &Proof) -> (Option<u64>, Option<u64>) {
         .filter(|call| call.helper.is_udma())
         .try_fold(0u64, |sum, call| sum.checked_add(executions[graph.block_of(call.instruction)?]?));
     (operations, instructions)
-}
-
-/// Bytes that a continuation at this point takes beside the body.
-fn continuation_bytes(contract: &Contract) -> u32 {
-    let stack: u32 = contract.live_stack.iter().map(|range| range.end - range.start).sum();
-    8 * contract.registers.len() as u32 + stack
 }

@@ -86,6 +86,9 @@ impl Proof {
     /// Every independent finding, ascending by instruction.
     pub fn check(function: Function, environment: &Environment, contracts: Contracts) -> Result<Proof, Vec<Finding>> {
         let analysis = check(&function, environment, &contracts)?;
+        if let Some(finding) = suspend::too_long(&function, &contracts) {
+            return Err(vec![finding]);
+        }
         Ok(Proof { function, contracts, analysis })
     }
 

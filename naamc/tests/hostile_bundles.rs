@@ -2,11 +2,11 @@
 
 use naamc::activation::Activation;
 use naamc::bundle::{Bundle, CheckedBundle};
-use naamc::diagnostic::{CODES, Finding};
+use naamc::diagnostic::{CODES, Code, Finding};
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::isa::{Instruction, Operand, Register};
 use naamc::memory::RegionMemory;
-use naamc::verifier::contract::{Cell, Contract};
+use naamc::verifier::contract::{ByteRange, Cell, Contract};
 use naamc::verifier::value::{Pointer, Scalar, Value};
 use std::collections::BTreeMap;
 
@@ -79,6 +79,20 @@ fn malformed_parts_are_refused_even_with_a_right_checksum() {
         }
     }
     println!("{parsed} of {MUTANTS} changed files had the right shape");
+}
+
+/// Contracts may promise more than is needed, but not more than a message can carry.
+#[test]
+fn a_continuation_that_fits_no_message_is_refused() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/verifier/accept/continuation_too_long.o");
+    let built = naamc::build(&std::fs::read(path).expect("a prebuilt ELF can be read")).expect("its twin fits");
+    let all_of_the_stack = |bytes| {
+        let mut bundle = built.bundle().clone();
+        bundle.meaning.handlers[0].contracts.suspensions[0].live_stack = vec![ByteRange { start: 0, end: bytes }];
+        bundle.check().expect_err("the manifest is another").iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(all_of_the_stack(8), [Code::BUNDLE_MANIFEST], "which would follow from the contract");
+    assert_eq!(all_of_the_stack(4096), [Code::CONTINUATION_TOO_LONG]);
 }
 
 fn seal(file: &mut [u8], meaning: usize) {

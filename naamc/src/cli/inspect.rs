@@ -3,7 +3,6 @@
 use super::{Failure, load, say};
 use naamc::abi::{Helper, STACK_BYTES};
 use naamc::bundle::{Bundle, CheckedBundle, Handler};
-use naamc::continuation;
 use naamc::manifest::{Manifest, Operation};
 use naamc::types::{Type, Types};
 use naamc::verifier::contract::Contract;
@@ -104,7 +103,7 @@ fn handler_text(out: &mut String, checked: &CheckedBundle, index: usize, handler
     }
     for (point, operation) in manifest.operations.iter().enumerate() {
         let contract = handler.contracts.suspensions.get(point);
-        let bytes = contract.map_or(0, continuation::length_bytes);
+        let bytes = contract.map_or(0, Contract::continuation_bytes);
         writeln!(out, "    {point:>2}  {}{}", operation_text(bundle, operation), at_line(bundle, index, operation.instruction))?;
         writeln!(out, "        continuation of {bytes} bytes{}", contract.map(contract_text).unwrap_or_default())?;
     }
@@ -276,7 +275,7 @@ fn handler_json(bundle: &Bundle, index: usize, handler: &Handler, code: bool) ->
                 "offset_max": operation.offset.unsigned_max,
                 "length_bytes_min": operation.length_min,
                 "length_bytes_max": operation.length_max,
-                "continuation_bytes": continuation::length_bytes(contract),
+                "continuation_bytes": contract.continuation_bytes(),
                 "contract": contract_text(contract).trim_start_matches(": "),
                 "line": line(operation.instruction),
             })

@@ -1,7 +1,7 @@
 //! Contracts: what is proved of a message at a cut point, and all that the code after it relies on.
 
 use super::value::{Scalar, Value};
-use crate::abi::{Extent, Helper, Parameter, STACK_BYTES, address};
+use crate::abi::{CONTINUATION_PREFIX_BYTES, Extent, Helper, Parameter, STACK_BYTES, address};
 use crate::isa::{Register, Size};
 use minicbor::{Decode, Encode};
 
@@ -50,6 +50,12 @@ impl Bound {
 }
 
 impl Contract {
+    /// Bytes of a continuation at this point: prefix, live registers, live stack bytes.
+    pub fn continuation_bytes(&self) -> usize {
+        let stack: u32 = self.live_stack.iter().map(|range| range.end - range.start).sum();
+        CONTINUATION_PREFIX_BYTES + 8 * self.registers.len() + stack as usize
+    }
+
     /// Whether the memory that the pending call is given lies inside the object that each of its pointers points into. A contract says
     /// nothing about values together, so a state that keeps it can have an offset and a length that are each possible and too large
     /// together: who takes over a state from outside asks this as well. `registers` are the state's, by [`Register::index`].
@@ -112,4 +118,11 @@ pub struct Contracts {
     /// At UDMA calls, ascending by instruction: the index here is the number of the suspension point.
     #[n(1)]
     pub suspensions: Vec<Contract>,
+}
+
+impl Contracts {
+    /// The suspension point with the largest continuation.
+    pub fn largest_continuation(&self) -> Option<&Contract> {
+        self.suspensions.iter().max_by_key(|contract| contract.continuation_bytes())
+    }
 }

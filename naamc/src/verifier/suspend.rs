@@ -1,9 +1,10 @@
-//! What must survive a suspension: contracts are cut down to registers and bytes that are read later.
+//! What must survive a suspension: contracts are cut down to registers and bytes that are read later, and that must fit a message.
 //!
 //! Inference promises everything that it knows at a cut point; continuations carry, and engines flush, only what pruning leaves.
 
-use crate::abi::STACK_BYTES;
+use crate::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX, STACK_BYTES, message_bytes};
 use crate::cfg::Graph;
+use crate::diagnostic::{Code, Finding};
 use crate::program::Function;
 use crate::verifier::Analysis;
 use crate::verifier::contract::{ByteRange, Cell, Contract, Contracts};
@@ -39,4 +40,18 @@ fn pruned(contract: &Contract, live: &Bytes) -> Contract {
         }
     }
     Contract { live_stack, cells, ..contract.clone() }
+}
+
+/// That a message suspended at its worst point would be larger than any message may be. Of contracts before pruning that says nothing.
+pub fn too_long(function: &Function, contracts: &Contracts) -> Option<Finding> {
+    let contract = contracts.largest_continuation()?;
+    let (body_bytes, continuation_bytes) = (function.entry.body_bytes as usize, contract.continuation_bytes());
+    let bytes = message_bytes(body_bytes, continuation_bytes);
+    let excess = bytes.checked_sub(MESSAGE_BYTES_MAX).filter(|excess| *excess > 0)?;
+    let message = format!("a message that waits for this call takes {bytes} bytes; {MESSAGE_BYTES_MAX} are possible");
+    let parts = format!("{HEADER_BYTES} bytes of header, {body_bytes} of message struct, {continuation_bytes} of continuation");
+    let hint = format!(
+        "make the message struct {excess} bytes smaller, or use fewer local variables after the call that were set before it"
+    );
+    Some(Finding::new(Code::CONTINUATION_TOO_LONG, message).at(contract.instruction).known(parts).hint(hint))
 }

@@ -130,7 +130,7 @@ fn draw(proof: &Proof, point: usize, contract: &Contract, random: &mut fastrand:
         let word = draw_value(&cell.value, random)?;
         activation.memory[at..at + cell.size.bytes()].copy_from_slice(&word.to_le_bytes()[..cell.size.bytes()]);
     }
-    let mut bytes = vec![0; continuation::length_bytes(contract)];
+    let mut bytes = vec![0; contract.continuation_bytes()];
     continuation::encode(proof, &activation, &mut bytes).expect("the point exists and the space suffices");
     Some((bytes, activation.body()[..body_bytes].to_vec()))
 }
@@ -296,7 +296,7 @@ fn noticed(bench: &Bench, handler: usize, proof: &Proof, bytes: &[u8], body: &[u
     let mut guarded = decoded(proof, bytes, body, Some(omitted)).ok()?;
     let body_bytes = proof.function().entry.body_bytes as usize;
     let contract = &proof.contracts().suspensions[guarded.activation.point as usize];
-    if bytes.len() != continuation::length_bytes(contract) || body.len() != body_bytes {
+    if bytes.len() != contract.continuation_bytes() || body.len() != body_bytes {
         return Some(true);
     }
     let left = go(&*bench.programs[0][handler], &mut guarded, body_bytes, &bench.contents);
