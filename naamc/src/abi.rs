@@ -22,6 +22,8 @@ pub const REGISTERS_MAX: usize = 11 + 4 * (CALL_DEPTH_MAX - 1);
 pub const INSTRUCTIONS_MAX: usize = 65_536;
 /// Handlers of one bundle.
 pub const HANDLERS_MAX: usize = 256;
+/// Bytes of the name of a handler, region or constant.
+pub const NAME_BYTES_MAX: usize = 64;
 /// Regions declared by one bundle.
 pub const REGIONS_MAX: usize = 64;
 /// Bytes of read-only data of one bundle.
@@ -34,6 +36,14 @@ pub const UDMA_OPERATIONS_MAX: u32 = 4096;
 /// Bytes of a message under way: header, body and, at the next multiple of 8, the continuation.
 pub const fn message_bytes(body_bytes: usize, continuation_bytes: usize) -> usize {
     HEADER_BYTES + body_bytes.next_multiple_of(8) + continuation_bytes
+}
+
+/// Names of handlers, regions and constants: a letter or `_`, then letters, digits, `_` or `-`, at most [`NAME_BYTES_MAX`].
+pub fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= NAME_BYTES_MAX
+        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// Addresses as handlers see them. They are the same on every engine, machine and place, so registers and stack of a message

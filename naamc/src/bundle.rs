@@ -4,7 +4,7 @@
 //! but the shape, [`Bundle::check`] proves every handler again with the contracts that the bundle brings. Engines take only
 //! the [`Proof`]s of a [`CheckedBundle`].
 
-use crate::abi::{HANDLERS_MAX, INSTRUCTIONS_MAX, READ_ONLY_BYTES_MAX, REGIONS_MAX};
+use crate::abi::{HANDLERS_MAX, INSTRUCTIONS_MAX, READ_ONLY_BYTES_MAX, REGIONS_MAX, is_name};
 use crate::diagnostic::{Code, Finding, SourceLine};
 use crate::manifest::Manifest;
 use crate::program::{Environment, Function};
@@ -335,14 +335,6 @@ impl CheckedBundle {
     pub fn handler(&self, name: &str) -> Option<usize> {
         self.bundle.meaning.handlers.iter().position(|handler| handler.function.name == name)
     }
-}
-
-/// Names of handlers, regions and constants: a letter or `_`, then letters, digits, `_` or `-`, at most 64 bytes.
-pub fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 64
-        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 fn changed(what: &str) -> Finding {

@@ -6,7 +6,7 @@
 
 use crate::abi::{INSTRUCTIONS_MAX, REGISTERS_MAX};
 use crate::diagnostic::{Code, Finding};
-use crate::isa::{AtomicOperation, Instruction, Operand, Register, Size, Width};
+use crate::isa::Instruction;
 
 /// A run of instructions that is entered at its first and left after its last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,13 +181,11 @@ fn reachable(instructions: &[Instruction]) -> Result<Vec<bool>, Vec<Finding>> {
         if let Instruction::CallLocal { .. } = instruction {
             findings.push(Finding::new(Code::CALL_NOT_INLINED, "a call between functions is left in a flat function").at(index));
         }
-        if !is_possible(instruction) {
+        if !instruction.is_possible() {
             let message = "no eBPF code has this instruction: its width, size or flags do not exist";
             findings.push(Finding::new(Code::INSTRUCTION_IMPOSSIBLE, message).at(index));
         }
-        if let Some(register) =
-            registers_named(instruction).into_iter().flatten().find(|register| register.index() >= REGISTERS_MAX)
-        {
+        if let Some(register) = instruction.registers().into_iter().flatten().find(|register| register.index() >= REGISTERS_MAX) {
             findings.push(Finding::new(Code::REGISTER_UNKNOWN, format!("there is no register {}", register.0)).at(index));
         }
         for successor in successors(instruction, index).into_iter().flatten() {
@@ -203,43 +201,6 @@ fn reachable(instructions: &[Instruction]) -> Result<Vec<bool>, Vec<Finding>> {
     }
     findings.sort_by_key(|finding| (finding.place.instruction, finding.code));
     if findings.is_empty() { Ok(reached) } else { Err(findings) }
-}
-
-/// Whether decoding can give this instruction. Bundles bring instructions that nobody decoded.
-fn is_possible(instruction: &Instruction) -> bool {
-    match *instruction {
-        Instruction::MoveSignExtend { width, bits, .. } => matches!((width, bits), (_, 8 | 16) | (Width::W64, 32)),
-        Instruction::ByteOrder { bits, .. } => matches!(bits, 16 | 32 | 64),
-        Instruction::Load { size, signed, .. } => !(signed && size == Size::B8),
-        Instruction::Atomic { operation, size, fetch, .. } => {
-            let exchanges = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
-            size >= Size::B4 && (fetch || !exchanges)
-        }
-        _ => true,
-    }
-}
-
-/// Every register that an instruction names.
-fn registers_named(instruction: &Instruction) -> [Option<Register>; 2] {
-    let operand = |operand: &Operand| match operand {
-        Operand::Register(register) => Some(*register),
-        Operand::Immediate(_) => None,
-    };
-    match instruction {
-        Instruction::Alu { destination, source, .. } => [Some(*destination), operand(source)],
-        Instruction::MoveSignExtend { destination, source, .. } => [Some(*destination), Some(*source)],
-        Instruction::Load { destination, base, .. } => [Some(*destination), Some(*base)],
-        Instruction::Store { base, source, .. } => [Some(*base), operand(source)],
-        Instruction::Atomic { base, source, .. } => [Some(*base), Some(*source)],
-        Instruction::JumpIf { left, right, .. } => [Some(*left), operand(right)],
-        Instruction::Negate { destination, .. }
-        | Instruction::ByteOrder { destination, .. }
-        | Instruction::LoadImmediate { destination, .. }
-        | Instruction::LoadAddress { destination, .. } => [Some(*destination), None],
-        Instruction::Jump { .. } | Instruction::CallHelper { .. } | Instruction::CallLocal { .. } | Instruction::Exit => {
-            [None, None]
-        }
-    }
 }
 
 /// Blocks in the order of the code, successors as indices among them, and the block of every instruction.
@@ -313,7 +274,7 @@ fn depth_first(blocks: &[Block]) -> (Vec<u32>, Vec<(u32, u32)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Condition;
+    use crate::isa::{AtomicOperation, Condition, Operand, Register, Size, Width};
 
     fn jump_if(target: u32) -> Instruction {
         let (left, right) = (Register(6), Operand::Immediate(0));

@@ -407,30 +407,43 @@ pub enum Instruction {
 impl Instruction {
     /// Whether eBPF has this instruction: what arrives in a bundle may be a value of this type and still none. Targets are not looked at.
     pub fn is_well_formed(&self) -> bool {
-        let known = |register: &Register| register.index() < REGISTERS_MAX;
-        let operand = |operand: &Operand| match operand {
-            Operand::Register(register) => known(register),
-            Operand::Immediate(_) => true,
+        self.is_possible() && self.registers().iter().flatten().all(|register| register.index() < REGISTERS_MAX)
+    }
+
+    /// Whether decoding can give its width, size and flags.
+    pub fn is_possible(&self) -> bool {
+        match *self {
+            Instruction::MoveSignExtend { width, bits, .. } => matches!((width, bits), (_, 8 | 16) | (Width::W64, 32)),
+            Instruction::ByteOrder { bits, .. } => matches!(bits, 16 | 32 | 64),
+            Instruction::Load { size, signed, .. } => !(signed && size == Size::B8),
+            Instruction::Atomic { operation, size, fetch, .. } => {
+                let exchanges = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
+                size >= Size::B4 && (fetch || !exchanges)
+            }
+            _ => true,
+        }
+    }
+
+    /// Every register that it names.
+    pub fn registers(&self) -> [Option<Register>; 2] {
+        let operand = |operand: Operand| match operand {
+            Operand::Register(register) => Some(register),
+            Operand::Immediate(_) => None,
         };
-        match self {
-            Instruction::Alu { destination, source, .. } => known(destination) && operand(source),
-            Instruction::MoveSignExtend { width, bits, destination, source } => {
-                let bits_known = matches!((width, bits), (_, 8 | 16) | (Width::W64, 32));
-                bits_known && known(destination) && known(source)
+        match *self {
+            Instruction::Alu { destination, source, .. } => [Some(destination), operand(source)],
+            Instruction::MoveSignExtend { destination, source, .. } => [Some(destination), Some(source)],
+            Instruction::Load { destination, base, .. } => [Some(destination), Some(base)],
+            Instruction::Store { base, source, .. } => [Some(base), operand(source)],
+            Instruction::Atomic { base, source, .. } => [Some(base), Some(source)],
+            Instruction::JumpIf { left, right, .. } => [Some(left), operand(right)],
+            Instruction::Negate { destination, .. }
+            | Instruction::ByteOrder { destination, .. }
+            | Instruction::LoadImmediate { destination, .. }
+            | Instruction::LoadAddress { destination, .. } => [Some(destination), None],
+            Instruction::Jump { .. } | Instruction::CallHelper { .. } | Instruction::CallLocal { .. } | Instruction::Exit => {
+                [None, None]
             }
-            Instruction::Negate { destination, .. } => known(destination),
-            Instruction::ByteOrder { bits, destination, .. } => matches!(bits, 16 | 32 | 64) && known(destination),
-            Instruction::LoadImmediate { destination, .. } | Instruction::LoadAddress { destination, .. } => known(destination),
-            Instruction::Load { size, signed, destination, base, .. } => {
-                !(*signed && *size == Size::B8) && known(destination) && known(base)
-            }
-            Instruction::Store { base, source, .. } => known(base) && operand(source),
-            Instruction::Atomic { operation, size, fetch, base, source, .. } => {
-                let returns = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
-                matches!(size, Size::B4 | Size::B8) && (*fetch || !returns) && known(base) && known(source)
-            }
-            Instruction::JumpIf { left, right, .. } => known(left) && operand(right),
-            Instruction::Jump { .. } | Instruction::CallHelper { .. } | Instruction::CallLocal { .. } | Instruction::Exit => true,
         }
     }
 }

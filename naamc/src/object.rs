@@ -25,8 +25,6 @@ use crate::types::Types;
 pub const FINDINGS_MAX: usize = 32;
 /// Findings after which reading stops, repeated ones included: bounds the work on hostile objects.
 const REPORTS_MAX: usize = 1024;
-/// Bytes of the name of a handler, region or constant.
-pub const NAME_BYTES_MAX: usize = 64;
 
 /// What an object file contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,12 +168,4 @@ impl Findings {
     fn any(&self) -> bool {
         !self.list.is_empty()
     }
-}
-
-/// Names of handlers, regions and constants: a letter or `_`, then letters, digits, `_` or `-`.
-fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= NAME_BYTES_MAX
-        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

@@ -143,7 +143,7 @@ fn explain(code: Option<&str>) -> Result<(), Failure> {
 }
 
 fn new(name: &str) -> Result<(), Failure> {
-    if !naamc::bundle::is_name(name) || name.contains('-') || name == "counters" {
+    if !naamc::abi::is_name(name) || name.contains('-') || name == "counters" {
         return Err(Failure::Unusable(format!(
             "`{name}` cannot name the handler: letters, digits and `_`, at most 64, and not the name of its region, `counters`"
         )));

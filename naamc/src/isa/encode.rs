@@ -79,15 +79,15 @@ fn fields(
     distance: impl Fn(u32) -> Result<i64, Unencodable>,
 ) -> Result<Fields, Unencodable> {
     let range = Unencodable::Range(index);
+    if !instruction.is_possible() {
+        return Err(range);
+    }
     let fields = match *instruction {
         Instruction::Alu { width, operation, destination, source } => {
             let (code, offset) = alu_code(operation);
             Fields { opcode: code << 4 | alu_class(width), destination: destination.0, offset, ..Fields::default() }.with(source)
         }
         Instruction::MoveSignExtend { width, bits, destination, source } => {
-            if !(bits == 8 || bits == 16 || bits == 32 && width == Width::W64) {
-                return Err(range);
-            }
             let Register(source) = source;
             Fields { opcode: 0xb8 | alu_class(width), destination: destination.0, source, offset: bits.into(), immediate: 0 }
         }
@@ -100,9 +100,6 @@ fn fields(
                 ByteOrder::Big => 0xdc,
                 ByteOrder::Swap => 0xd7,
             };
-            if !matches!(bits, 16 | 32 | 64) {
-                return Err(range);
-            }
             Fields { opcode, destination: destination.0, immediate: bits.into(), ..Fields::default() }
         }
         Instruction::LoadImmediate { destination, value } => {
@@ -110,9 +107,6 @@ fn fields(
         }
         Instruction::LoadAddress { .. } => return Err(Unencodable::Symbol(index)),
         Instruction::Load { size, signed, destination, base, offset } => {
-            if signed && size == Size::B8 {
-                return Err(range);
-            }
             let mode = if signed { 0x80 } else { 0x60 };
             Fields { opcode: mode | size_code(size) | 1, destination: destination.0, source: base.0, offset, immediate: 0 }
         }
@@ -126,10 +120,6 @@ fn fields(
             }
         }
         Instruction::Atomic { operation, size, fetch, base, offset, source } => {
-            let always_fetches = matches!(operation, AtomicOperation::Exchange | AtomicOperation::CompareExchange);
-            if size.bytes() < 4 || always_fetches && !fetch {
-                return Err(range);
-            }
             let immediate = atomic_code(operation) | i32::from(fetch);
             Fields { opcode: 0xc3 | size_code(size), destination: base.0, source: source.0, offset, immediate }
         }

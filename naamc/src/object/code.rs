@@ -1,10 +1,11 @@
 //! Code sections: all functions as one list of instructions, with relocations applied.
 
+use super::Findings;
 use super::data::{self, Data, Meaning};
 use super::elf::{Elf, Home, Relocation, SymbolKind};
 use super::lines::Lines;
-use super::{Findings, is_name};
 use crate::abi::HANDLERS_MAX;
+use crate::abi::is_name;
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{self, Decoded, Instruction, SLOT_BYTES, Symbol};
 use crate::program::{CallableCode, FunctionSpan};

@@ -1,9 +1,10 @@
 //! Data sections: which regions are declared, one block of read-only data, settable constants. What handlers cannot have is refused by name.
 
+use super::Findings;
 use super::btf::{Btf, BtfType};
 use super::elf::{Elf, Home, Section, SymbolKind, limit};
 use super::layout::Layouts;
-use super::{Findings, is_name};
+use crate::abi::is_name;
 use crate::abi::{READ_ONLY_BYTES_MAX, REGIONS_MAX};
 use crate::diagnostic::{Code, Finding};
 use crate::program::{Constant, Environment, RegionDeclaration};

@@ -56,7 +56,8 @@ fn alu_32(operation: AluOperation, a: Scalar, b: Scalar) -> Scalar {
     }
 }
 
-/// RFC 9669 section 4.1 on two numbers.
+/// RFC 9669 section 4.1 on two numbers. Written apart from the interpreter: a mistake in both would hide from every test that holds one
+/// against the other.
 fn constant_64(operation: AluOperation, a: u64, b: u64) -> u64 {
     let (signed, by) = (a as i64, b as i64);
     match operation {

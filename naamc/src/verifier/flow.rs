@@ -111,28 +111,17 @@ impl Bytes {
         Bytes(Rc::new([0; MEMORY_WORDS]))
     }
 
-    fn each(range: ByteRange) -> impl Iterator<Item = (usize, u64)> {
-        let end = (range.end as usize).min(64 * MEMORY_WORDS);
-        let mut at = range.start as usize;
-        std::iter::from_fn(move || {
-            let count = (64 - at % 64).min(end.checked_sub(at).filter(|left| *left > 0)?);
-            let item = (at / 64, (u64::MAX >> (64 - count)) << (at % 64));
-            at += count;
-            Some(item)
-        })
-    }
-
     fn insert(&mut self, range: ByteRange) {
-        if Self::each(range).any(|(word, bits)| self.0[word] & bits != bits) {
+        if range.words(64 * MEMORY_WORDS).any(|(word, bits)| self.0[word] & bits != bits) {
             let words = Rc::make_mut(&mut self.0);
-            Self::each(range).for_each(|(word, bits)| words[word] |= bits);
+            range.words(64 * MEMORY_WORDS).for_each(|(word, bits)| words[word] |= bits);
         }
     }
 
     fn remove(&mut self, range: ByteRange) {
         if self.intersects(range) {
             let words = Rc::make_mut(&mut self.0);
-            Self::each(range).for_each(|(word, bits)| words[word] &= !bits);
+            range.words(64 * MEMORY_WORDS).for_each(|(word, bits)| words[word] &= !bits);
         }
     }
 
@@ -146,7 +135,7 @@ impl Bytes {
     }
 
     pub(crate) fn intersects(&self, range: ByteRange) -> bool {
-        Self::each(range).any(|(word, bits)| self.0[word] & bits != 0)
+        range.words(64 * MEMORY_WORDS).any(|(word, bits)| self.0[word] & bits != 0)
     }
 
     pub(crate) fn contains(&self, byte: u32) -> bool {

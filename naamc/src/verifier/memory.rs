@@ -15,35 +15,22 @@ impl StackBytes {
     pub(super) const NONE: StackBytes = StackBytes([0; STACK_BYTES / 64]);
     pub(super) const ALL: StackBytes = StackBytes([u64::MAX; STACK_BYTES / 64]);
 
-    /// Calls `change` with every word that has bytes of the range, and their bits. Bytes beyond the stack are left out.
-    fn each(start: u32, end: u32, mut change: impl FnMut(usize, u64)) {
-        let (mut at, end) = (start as usize, (end as usize).min(STACK_BYTES));
-        while at < end {
-            let (word, bit) = (at / 64, at % 64);
-            let count = (64 - bit).min(end - at);
-            change(word, (u64::MAX >> (64 - count)) << bit);
-            at += count;
-        }
-    }
-
     pub(super) fn insert(&mut self, range: ByteRange) {
-        Self::each(range.start, range.end, |word, bits| self.0[word] |= bits);
+        range.words(STACK_BYTES).for_each(|(word, bits)| self.0[word] |= bits);
     }
 
     pub(super) fn remove(&mut self, range: ByteRange) {
-        Self::each(range.start, range.end, |word, bits| self.0[word] &= !bits);
+        range.words(STACK_BYTES).for_each(|(word, bits)| self.0[word] &= !bits);
     }
 
     /// Whether every byte of the range that lies on the stack is in the set.
     pub(super) fn contains(&self, range: ByteRange) -> bool {
-        let mut all = true;
-        Self::each(range.start, range.end, |word, bits| all &= self.0[word] & bits == bits);
-        all
+        range.words(STACK_BYTES).all(|(word, bits)| self.0[word] & bits == bits)
     }
 
     /// Adds the bytes of `range` that are not in `except`.
     pub(super) fn insert_except(&mut self, range: ByteRange, except: &StackBytes) {
-        Self::each(range.start, range.end, |word, bits| self.0[word] |= bits & !except.0[word]);
+        range.words(STACK_BYTES).for_each(|(word, bits)| self.0[word] |= bits & !except.0[word]);
     }
 
     fn intersection(&self, other: &StackBytes) -> StackBytes {
@@ -67,6 +54,18 @@ impl ByteRange {
     /// The bytes of a word.
     pub(super) fn of(offset: u32, size: Size) -> ByteRange {
         ByteRange { start: offset, end: offset + size.bytes() as u32 }
+    }
+
+    /// For a set that has a bit for each of `bytes`: the index of every word with bytes of the range, and their bits in it.
+    pub(super) fn words(self, bytes: usize) -> impl Iterator<Item = (usize, u64)> {
+        let end = (self.end as usize).min(bytes);
+        let mut at = self.start as usize;
+        std::iter::from_fn(move || {
+            let count = (64 - at % 64).min(end.checked_sub(at).filter(|left| *left > 0)?);
+            let item = (at / 64, (u64::MAX >> (64 - count)) << (at % 64));
+            at += count;
+            Some(item)
+        })
     }
 
     pub(super) fn overlaps(self, other: ByteRange) -> bool {
