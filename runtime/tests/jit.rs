@@ -87,6 +87,50 @@ fn agree_on(region_bytes: usize, draw: &Draw) -> u64 {
     accepted
 }
 
+/// Proves that runs of helper calls become calls once they are many: code that grows without end takes the code generator minutes.
+#[test]
+fn inlined_helpers_are_limited() {
+    let call = "r1 = r6\nr2 = r6\nr2 += 1000\nr3 = 32\ncall naam_compare\n";
+    let code = |calls: usize| {
+        let text = format!("r6 = r1\n{}r0 = 0\nexit", call.repeat(calls));
+        let entry = Entry { body_bytes: 2000, second_argument: None };
+        let function = Function { name: "compare".to_string(), entry, instructions: isa::assemble(&text).expect("it assembles") };
+        let proof = Arc::new(Proof::prove(function, &Environment::default()).expect("it verifies"));
+        runtime::engine::jit::object::compile_object(&[proof], &Environment::default()).expect("it compiles").len()
+    };
+    let (some, more, most) = (code(256), code(512), code(1024));
+    assert!(most - more < 2 * (more - some), "{some}, {more} and {most} bytes of code for 256, 512 and 1,024 calls");
+}
+
+/// A pointer to the stack or to read-only data, unknown which: what it reads must be what was stored before, and not after.
+const EITHER: &str = "
+    r8 = *(u64 *)(r1 + 0)
+    r7 = read_only + 0 ll
+    if r8 == 0 goto chosen
+    r7 = r10
+    r7 += -8
+chosen:
+    r1 = 1
+    *(u64 *)(r10 - 8) = r1
+    r0 = *(u64 *)(r7 + 0)
+    r1 = 2
+    *(u64 *)(r10 - 8) = r1
+    r2 = *(u64 *)(r10 - 8)
+    exit";
+
+/// Proves that compiled code keeps the order of stores and loads where a load may touch memory of two kinds.
+#[test]
+fn loads_of_either_kind_see_what_was_stored() {
+    let environment = Environment { regions: Vec::new(), read_only: vec![7; 8], constants: Vec::new() };
+    let entry = Entry { body_bytes: 8, second_argument: None };
+    let function = Function { name: "either".to_string(), entry, instructions: isa::assemble(EITHER).expect("it assembles") };
+    let proof = Arc::new(Proof::prove(function, &environment).expect("it verifies"));
+    for (body, expected) in [(0u64, 0x0707_0707_0707_0707), (1, 1)] {
+        let case = Case::new(proof.clone(), &environment, Vec::new(), body.to_le_bytes().to_vec(), 0, 0);
+        assert_eq!(case.agree().0.outcome, Outcome::Finished(expected));
+    }
+}
+
 /// Proves that both engines agree on random programs: result, body, regions, fuel and failures, in one turn and suspended before every UDMA
 /// call, resumed by the other engine. These programs use every instruction and helper.
 #[test]

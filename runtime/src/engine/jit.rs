@@ -1,7 +1,7 @@
 //! The JIT: checked handlers as machine code, by Cranelift, for x86-64 and aarch64.
 //!
 //! A handler has two bodies. `start` runs from the entry; its loops are reducible and nothing enters them from the side. `resume` is entered at
-//! any suspension point through one jump table, and is compiled when it is first needed. Code is made from a [`Proof`] and nothing else, so it
+//! any suspension point through one jump table. Code is made from a [`Proof`] and nothing else, so it
 //! checks nothing that was proved; what it does not do inline it asks of Rust through [`frame`]. Which order things happen in
 //! when a UDMA call is reached is [`Turn`]'s rule, the same for all engines.
 
@@ -25,7 +25,7 @@ use frame::{Exit, Frame, PREFETCH, Status};
 use lower::{Body, Source};
 use naamc::abi::Helper;
 use naamc::activation::{Activation, POINT_START};
-use naamc::interpreter::{Failure, Interpreter, Outcome};
+use naamc::interpreter::{Failure, Outcome};
 use naamc::isa::{Instruction, Register};
 use naamc::program;
 use naamc::verifier::{Analysis, Proof};
@@ -47,17 +47,12 @@ impl Engine for JitEngine {
         regions: &Regions,
     ) -> Result<Arc<dyn Program>, EngineError> {
         let source = Source { proof, regions: regions.extents() };
-        let start = Code::new(&machine_code(&source, Body::Start)?).map_err(EngineError::CodeMemory)?;
+        let code = |body| Code::new(&machine_code(&source, body)?).map_err(EngineError::CodeMemory);
+        let start = code(Body::Start)?;
+        // At once, not when a message is first resumed: that would hold up the others on its executor.
+        let resume = if proof.contracts().suspensions.is_empty() { None } else { Some(code(Body::Resume)?) };
         let read_only: Arc<[u8]> = environment.read_only.as_slice().into();
-        Ok(Arc::new(Compiled {
-            start,
-            resume: OnceLock::new(),
-            interpreter: Interpreter::new(proof, read_only.clone()),
-            read_only,
-            proof: proof.clone(),
-            regions: regions.clone(),
-            written_end: written_end(proof),
-        }))
+        Ok(Arc::new(Compiled { start, resume, read_only, regions: regions.clone(), written_end: written_end(proof) }))
     }
 }
 
@@ -106,25 +101,13 @@ fn machine_code(source: &Source<'_>, body: Body) -> Result<Vec<u8>, EngineError>
 /// A handler as machine code.
 struct Compiled {
     start: Code,
-    /// None if it could not be made; then messages are resumed by the interpreter, to the same effect.
-    resume: OnceLock<Option<Code>>,
-    interpreter: Interpreter,
+    /// None without suspension points.
+    resume: Option<Code>,
     read_only: Arc<[u8]>,
-    proof: Arc<Proof>,
     /// The regions whose extents were compiled in.
     regions: Regions,
     /// Where what it may write ends in the activation's memory, apart from what code notes itself.
     written_end: usize,
-}
-
-impl Compiled {
-    fn resume(&self) -> Option<&Code> {
-        let make = || {
-            let source = Source { proof: &self.proof, regions: self.regions.extents() };
-            Code::new(&machine_code(&source, Body::Resume).ok()?).ok()
-        };
-        self.resume.get_or_init(make).as_ref()
-    }
 }
 
 impl Program for Compiled {
@@ -132,12 +115,10 @@ impl Program for Compiled {
         if !turn.regions().fit(&self.regions) {
             return Outcome::Failed(Failure::EngineFault);
         }
-        let code = match activation.point {
-            POINT_START => &self.start,
-            _ => match self.resume() {
-                Some(code) => code,
-                None => return self.interpreter.run(activation, turn),
-            },
+        let code = match (activation.point, &self.resume) {
+            (POINT_START, _) => &self.start,
+            (_, Some(resume)) => resume,
+            (_, None) => return Outcome::Failed(Failure::EngineFault),
         };
         if activation.point != POINT_START && activation.completed != 0 {
             // The call was executed while the message was suspended: it counts now.

@@ -235,7 +235,8 @@ fn wake_ends_are_independent() {
     (0..100_000).for_each(|_| one.wake());
     assert!(other.drain());
     drop(one);
-    assert!(!other.drain());
+    // A flood is taken in bounded portions, and the end is seen behind it.
+    assert!((0..100_000).any(|_| !other.drain()));
     other.wake();
 }
 

@@ -23,8 +23,12 @@ use std::mem::offset_of;
 
 /// Bytes of a region read above which a call is better than a run of moves.
 const INLINE_READ_BYTES_MAX: u32 = 128;
-/// The same for `naam_copy`, `naam_fill` and `naam_compare`.
+/// The same for `naam_copy` and `naam_fill`.
 const INLINE_COPY_BYTES_MAX: u32 = 128;
+/// The same for `naam_compare`, which becomes several blocks for every eight bytes.
+const INLINE_COMPARE_BYTES_MAX: u32 = 32;
+/// Bytes that one body reads, copies, fills and compares inline at most: what the code generator does with long code takes more than its length.
+const INLINE_BYTES_TOTAL_MAX: u32 = 16 << 10;
 /// Loads of a region that are under way before their values are stored: as many registers as there are to spare.
 const LOADS_AT_ONCE: usize = 8;
 
@@ -45,7 +49,7 @@ impl Lowering<'_, '_> {
             Helper::Copy => {
                 let (to, from) = (self.parameter(call, Register::R1), self.parameter(call, Register::R2));
                 match constant(call, Register::R3) {
-                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.copy_bytes(to, from, length),
+                    Some(length) if self.is_inline(length, INLINE_COPY_BYTES_MAX) => self.copy_bytes(to, from, length),
                     _ => {
                         let arguments = [self.address(to), self.address(from), self.number(Register::R3)];
                         self.thunk(offset_of!(Thunks, copy), &arguments, 0);
@@ -56,7 +60,7 @@ impl Lowering<'_, '_> {
             Helper::Fill => {
                 let (to, byte) = (self.parameter(call, Register::R1), self.get(Register::R2));
                 match constant(call, Register::R3) {
-                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.fill_bytes(to, byte, length),
+                    Some(length) if self.is_inline(length, INLINE_COPY_BYTES_MAX) => self.fill_bytes(to, byte, length),
                     _ => {
                         let arguments = [self.address(to), byte, self.number(Register::R3)];
                         self.thunk(offset_of!(Thunks, fill), &arguments, 0);
@@ -67,7 +71,7 @@ impl Lowering<'_, '_> {
             Helper::Compare => {
                 let (left, right) = (self.parameter(call, Register::R1), self.parameter(call, Register::R2));
                 let order = match constant(call, Register::R3) {
-                    Some(length) if length <= INLINE_COPY_BYTES_MAX => self.compare_bytes(left, right, length),
+                    Some(length) if self.is_inline(length, INLINE_COMPARE_BYTES_MAX) => self.compare_bytes(left, right, length),
                     _ => {
                         let arguments = [self.address(left), self.address(right), self.number(Register::R3)];
                         self.thunk(offset_of!(Thunks, compare), &arguments, 1)[0]
@@ -88,6 +92,13 @@ impl Lowering<'_, '_> {
             }
         }
         true
+    }
+
+    /// Whether so many bytes are worth a run of moves, and this body has not had too many of them. Books them.
+    fn is_inline(&mut self, length: u32, length_max: u32) -> bool {
+        let inline = length <= length_max && self.inline_bytes + length <= INLINE_BYTES_TOTAL_MAX;
+        self.inline_bytes += if inline { length } else { 0 };
+        inline
     }
 
     /// `naam_length`: a constant, unless several regions are possible.
@@ -201,7 +212,7 @@ impl Lowering<'_, '_> {
         let long = self.is_long(call);
         self.give_way_to_prefetch(call, long, region);
         match length {
-            Some(length) if (1..=INLINE_READ_BYTES_MAX).contains(&length) => {
+            Some(length) if length > 0 && self.is_inline(length, INLINE_READ_BYTES_MAX) => {
                 let offset = self.offset_in_region(call, region, length, slow);
                 let to = self.parameter(call, Register::R3);
                 let base = self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32);

@@ -101,6 +101,8 @@ pub(super) struct Lowering<'a, 'b> {
     registers: [Variable; REGISTERS_MAX],
     back_edges_left: Variable,
     meters: bool,
+    /// Bytes of helper calls that were lowered to moves so far.
+    pub(super) inline_bytes: u32,
     pub(super) flags: Flags,
     pub(super) frame: Value,
     pub(super) activation: Value,
@@ -122,7 +124,8 @@ impl<'a, 'b> Lowering<'a, 'b> {
             fixed: MemFlagsData::trusted().with_readonly().with_can_move(),
             table: MemFlagsData::trusted().with_readonly(),
             read_only: plain.with_readonly(),
-            either: plain,
+            // Read-only data is in no alias region: to the alias analysis this is memory, which is what may change.
+            either: plain.with_alias_region(memory),
             region: MemFlagsData::trusted(),
         };
         let entry = builder.create_block();
@@ -143,6 +146,7 @@ impl<'a, 'b> Lowering<'a, 'b> {
             metered_edges: Vec::new(),
             registers,
             back_edges_left,
+            inline_bytes: 0,
             meters: source.proof.analysis().loops.iter().any(|one| one.metered),
             flags,
             frame,
