@@ -1,8 +1,8 @@
 //! The command line: every flag is defined here, once, with its help.
 
-use crate::size::parse_bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use naamc::abi::Rights;
+use naamc::quantity::parse_bytes;
 use runtime::control::directory::NAME_DEFAULT;
 use runtime::supervisor::EXECUTORS_MAX;
 use runtime::supervisor::protocol::EngineChoice;

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use naamc::bundle::Bundle;
+use naamc::quantity::{counted, grouped};
 use runtime::engine::jit::object::compile_object;
 use serde_json::json;
 use std::path::Path;
@@ -22,6 +23,7 @@ pub fn run(file: &Path, output: &Path, as_json: bool) -> Result<(), Failure> {
     let handlers = checked.proofs().len();
     let value = json!({ "file": output, "bytes": object.len(), "handlers": handlers });
     crate::print(as_json, &value, || {
-        format!("Wrote {}: {handlers} handlers, {} bytes. `objdump -d` shows them.", output.display(), object.len())
+        let (handlers, bytes) = (counted(handlers as u64, "handler"), grouped(object.len() as u64));
+        format!("Wrote {}: {handlers}, {bytes} bytes. `objdump -d` shows the code.", output.display())
     })
 }

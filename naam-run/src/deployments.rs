@@ -2,6 +2,7 @@
 
 use crate::args::{Deploy, GrantChoice};
 use crate::failure::Failure;
+use naamc::quantity::at_most;
 use runtime::control::client::Control;
 use runtime::supervisor::api;
 use runtime::supervisor::records::{Binding, DeploymentRecord, Grant, Limits};
@@ -51,8 +52,7 @@ pub fn describe(deployment: &DeploymentRecord) -> String {
     for handler in &deployment.handlers {
         let effects = if handler.read_only { "only reads" } else { "writes" };
         let operations = match handler.udma_operations_max {
-            Some(1) => "at most 1 UDMA operation".to_owned(),
-            Some(most) => format!("at most {most} UDMA operations"),
+            Some(most) => at_most(most, "UDMA operation"),
             None => "UDMA operations limited by fuel".to_owned(),
         };
         lines.push(format!("  {}/{}: {} bytes, {effects}, {operations}", deployment.name, handler.name, handler.message_bytes));

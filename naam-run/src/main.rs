@@ -8,7 +8,6 @@ mod exec;
 mod failure;
 mod invoke;
 mod regions;
-mod size;
 mod status;
 
 use args::{Arguments, Command};

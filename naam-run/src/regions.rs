@@ -2,7 +2,7 @@
 
 use crate::args::Region;
 use crate::failure::Failure;
-use crate::size::show_bytes;
+use naamc::quantity::show_bytes;
 use runtime::control::client::Control;
 use runtime::supervisor::api::CreateRegion;
 use runtime::supervisor::records::RegionRecord;

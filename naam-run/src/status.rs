@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::{deployments, regions};
+use naamc::quantity::{counted, grouped};
 use runtime::control::client::Control;
 use runtime::supervisor::api::Status;
 
@@ -13,12 +14,11 @@ pub fn run(control: &Control, as_json: bool) -> Result<(), Failure> {
 
 fn describe(status: &Status) -> String {
     let mut parts = vec![format!(
-        "Cluster {:?}: engine {}, up {:.0} s, {} {}, supervisor process {}",
+        "Cluster {:?}: engine {}, up {} s, {}, supervisor process {}",
         status.name,
         status.engine,
-        status.uptime_seconds,
-        status.sessions,
-        if status.sessions == 1 { "session" } else { "sessions" },
+        grouped(status.uptime_seconds as u64),
+        counted(status.sessions as u64, "session"),
         status.process,
     )];
     for place in &status.places {
@@ -27,12 +27,12 @@ fn describe(status: &Status) -> String {
             let cpu = executor.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
             let counters = &executor.counters;
             parts.push(format!(
-                "  executor {} on {cpu}: {} requests ({} errors), {} UDMA operations, {} suspensions, busy {:.3} s",
+                "  executor {} on {cpu}: {} ({}), {}, {}, busy {:.3} s",
                 executor.executor,
-                counters.requests,
-                counters.errors,
-                counters.udma_operations,
-                counters.suspensions,
+                counted(counters.requests, "request"),
+                counted(counters.errors, "error"),
+                counted(counters.udma_operations, "UDMA operation"),
+                counted(counters.suspensions, "suspension"),
                 counters.busy_ns as f64 / 1e9,
             ));
         }

@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod memory;
 pub mod object;
 pub mod program;
+pub mod quantity;
 pub mod template;
 pub mod types;
 pub mod verifier;

@@ -8,6 +8,7 @@ const ORDERS: &[(&str, &[&str])] = &[
     (
         "naamc",
         &[
+            "quantity",
             "diagnostic",
             "abi",
             "isa",

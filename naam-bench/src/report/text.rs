@@ -1,6 +1,7 @@
 //! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
 
 use super::{Report, Run};
+use naamc::quantity::{counted, grouped};
 use std::fmt::Write;
 
 /// Columns of a row's label.
@@ -122,24 +123,6 @@ fn decimal(value: f64) -> String {
     if value >= 1000.0 { grouped(value.round() as u64) } else { format!("{value:.1}") }
 }
 
-/// `1 client`, `2 clients`.
-pub fn counted(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{assert_golden, sample};
@@ -165,12 +148,5 @@ mod tests {
         for line in render(&sample(true)).lines() {
             assert!(line.len() <= 132 && line == line.trim_end(), "{line:?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        let grouped: Vec<String> = [0, 7, 999, 1000, 32_061_725].into_iter().map(grouped).collect();
-        assert_eq!(grouped, ["0", "7", "999", "1,000", "32,061,725"]);
-        assert_eq!([counted(1, "client"), counted(2, "client")], ["1 client", "2 clients"]);
     }
 }

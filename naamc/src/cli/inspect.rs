@@ -4,6 +4,7 @@ use super::{Failure, load, say};
 use naamc::abi::{Helper, STACK_BYTES};
 use naamc::bundle::{Bundle, CheckedBundle, Handler};
 use naamc::manifest::{Manifest, Operation};
+use naamc::quantity::at_most;
 use naamc::types::{Type, Types};
 use naamc::verifier::contract::Contract;
 use naamc::verifier::value::Scalar;
@@ -144,8 +145,7 @@ fn touches(bundle: &Bundle, manifest: &Manifest) -> String {
 
 fn bounds(manifest: &Manifest) -> String {
     let bound = |most: Option<u64>, what: &str| match most {
-        Some(1) => format!("at most 1 {what}"),
-        Some(most) => format!("at most {most} {what}s"),
+        Some(most) => at_most(most, what),
         None => format!("{what}s limited by the deployment"),
     };
     let metered = if manifest.metered { "; loops without a proved bound take fuel" } else { "" };

@@ -23,7 +23,7 @@ pub fn print(input: &str, findings: &[Finding]) {
         }
         eprintln!();
     }
-    eprintln!("{input}: {} finding{}", findings.len(), if findings.len() == 1 { "" } else { "s" });
+    eprintln!("{input}: {}", naamc::quantity::counted(findings.len() as u64, "finding"));
     if let Some(first) = findings.first() {
         eprintln!("`naamc explain {}` says more", first.code);
     }

@@ -1,4 +1,4 @@
-//! Numbers of bytes as people write and read them.
+//! Numbers as people write and read them: bytes with their units, counts with their nouns.
 
 /// Parses `4096`, `64K`, `64M`, `1G`, `2T`; also with `iB` or `B`. Powers of 1,024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -26,9 +26,40 @@ pub fn show_bytes(bytes: u64) -> String {
     }
 }
 
+/// `1 client`, `2,000 clients`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// `at most 1 step`, `at most 2,000 steps`, `no steps`.
+pub fn at_most(most: u64, noun: &str) -> String {
+    if most == 0 { format!("no {noun}s") } else { format!("at most {}", counted(most, noun)) }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts() {
+        let grouped: Vec<String> = [0, 7, 999, 1000, 32_061_725].into_iter().map(grouped).collect();
+        assert_eq!(grouped, ["0", "7", "999", "1,000", "32,061,725"]);
+        assert_eq!([counted(1, "client"), counted(2000, "client")], ["1 client", "2,000 clients"]);
+        assert_eq!([0, 1, 2].map(|most| at_most(most, "step")), ["no steps", "at most 1 step", "at most 2 steps"]);
+    }
 
     #[test]
     fn sizes() {
