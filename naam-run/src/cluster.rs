@@ -6,6 +6,10 @@ use runtime::control::client::Control;
 use runtime::control::directory::{Address, NAME_DEFAULT};
 use runtime::node::{self, Options};
 use serde_json::json;
+use std::time::Duration;
+
+/// How long a cluster may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a cluster until it is stopped.
 pub fn run(options: &Cluster, cluster: &str, as_json: bool) -> Result<(), Failure> {
@@ -44,8 +48,17 @@ fn welcome(options: &Options, address: &Address) -> String {
     )
 }
 
-/// Stops a cluster.
+/// Stops a cluster and waits until it has ended, so that its name is free.
 pub fn stop(control: &Control, as_json: bool) -> Result<(), Failure> {
+    let name = &control.address().name;
+    let holder = control.address().holder();
     control.stop()?;
-    crate::print(as_json, &json!({ "stopped": control.address().name }), || format!("Cluster {:?} stops.", control.address().name))
+    if let Some(holder) = holder
+        && !holder.ended_within(STOP_MAX)
+    {
+        let process = holder.process;
+        let still = Failure::refused("stopping", format!("cluster {name:?} is still stopping (process {process})"));
+        return Err(still.hint(format!("wait, or end it with `kill -9 {process}`")));
+    }
+    crate::print(as_json, &json!({ "stopped": name }), || format!("Cluster {name:?} has stopped."))
 }

@@ -15,11 +15,38 @@ fn stops_by_command_and_leaves_nothing_behind() {
     assert!(cluster.run(&["status"]).stdout.contains("executor 2"));
     let place = cluster.place();
     cluster.run(&["stop"]).fine();
+    assert!(place.is_gone(), "stop waits until the cluster has ended");
+    assert!(!scratch.clusters().exists());
     let ran = cluster.ended();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(place.is_gone());
-    assert!(!scratch.clusters().exists());
     scratch.run(&["status"]).refused(1, &["no cluster \"default\" is running", "naam-run cluster"]);
+}
+
+/// A name is free when `stop` has returned.
+#[test]
+fn a_stopped_cluster_can_be_started_again_at_once() {
+    let scratch = Scratch::new();
+    for _ in 0..3 {
+        let cluster = scratch.start(&[]);
+        cluster.run(&["stop"]).fine();
+        cluster.run(&["stop"]).refused(1, &["no cluster \"default\" is running"]);
+    }
+}
+
+/// Without its socket a cluster is there and cannot be asked to stop.
+#[test]
+fn a_cluster_without_its_socket_is_called_unreachable() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    fs::remove_file(cluster.control_socket()).unwrap();
+    let process = cluster.child.id();
+    let words = [&format!("runs (process {process}) but cannot be reached"), "socket is gone", &format!("`kill {process}`")];
+    for command in ["status", "stop"] {
+        cluster.run(&[command]).refused(1, &words);
+    }
+    cluster.signal(Signal::TERM);
+    cluster.ended().fine();
+    assert!(!scratch.clusters().exists());
 }
 
 #[test]

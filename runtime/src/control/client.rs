@@ -15,11 +15,17 @@ use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
 
 /// Bytes of an answer that is not a region's contents.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a region that are sent at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How long a cluster that starts or ends may hold its directory without listening: places are given a second to end.
+const UNREACHABLE_MAX: Duration = Duration::from_secs(2);
+/// Time between two tries to connect.
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A cluster's control.
 #[derive(Clone, Debug)]
@@ -142,16 +148,7 @@ impl Control {
     }
 
     async fn send(&self, method: Method, path: &str, body: Sent) -> Result<(StatusCode, Incoming), ControlError> {
-        self.address.check()?;
-        let stream = match tokio::net::UnixStream::connect(self.address.control_socket()).await {
-            Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Err(self.address.not_running());
-            }
-            Err(error) => {
-                return Err(ControlError::io(format!("connecting to {}", self.address.control_socket().display()), &error));
-            }
-        };
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         tokio::spawn(connection);
@@ -163,6 +160,25 @@ impl Control {
             .map_err(|error| ControlError::new(Code::BadRequest, error.to_string()))?;
         let (parts, body) = sender.send_request(request).await.map_err(|error| broken(&error))?.into_parts();
         Ok((parts.status, body))
+    }
+
+    /// Connects; waits a little for a cluster that holds its directory and does not listen, since it may be starting or ending.
+    async fn connect(&self) -> Result<UnixStream, ControlError> {
+        let socket = self.address.control_socket();
+        let limit = Instant::now() + UNREACHABLE_MAX;
+        loop {
+            self.address.check()?;
+            match UnixStream::connect(&socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+                Err(error) => return Err(ControlError::io(format!("connecting to {}", socket.display()), &error)),
+            }
+            match self.address.holder() {
+                None => return Err(self.address.not_running()),
+                Some(holder) if Instant::now() >= limit => return Err(self.address.unreachable(&holder)),
+                Some(_) => tokio::time::sleep(CONNECT_PAUSE).await,
+            }
+        }
     }
 
     fn run<T>(&self, work: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {

@@ -5,16 +5,24 @@
 
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::name::check_name;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Name of a cluster that was not given one.
 pub const NAME_DEFAULT: &str = "default";
 /// Bytes of a Unix socket's path (`sun_path` less its end).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// How often a lock that is held is tried again, [`LOCK_PAUSE`] later: who only looks at it holds it for an instant, too.
+const LOCK_TRIES_MAX: u32 = 3;
+/// Time between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The place of one cluster's files. Whether a cluster runs there is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +89,48 @@ impl Address {
         ControlError::new(Code::NoCluster, format!("no cluster {:?} is running ({})", self.name, self.directory.display()))
             .hint(format!("start it with `naam-run cluster{name}` in another terminal"))
     }
+
+    /// The process whose cluster holds this directory, reachable or not. `None` if no cluster runs here.
+    pub fn holder(&self) -> Option<Holder> {
+        let mut file = File::open(self.lock()).ok()?;
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+            return None;
+        }
+        let mut process = String::new();
+        file.read_to_string(&mut process).ok()?;
+        let process: u32 = process.parse().ok()?;
+        let descriptor = pidfd_open(Pid::from_raw(i32::try_from(process).ok()?)?, PidfdFlags::empty()).ok();
+        Some(Holder { process, descriptor })
+    }
+
+    /// The error that says that this process holds the directory and cannot be asked for anything.
+    pub fn unreachable(&self, holder: &Holder) -> ControlError {
+        let process = holder.process;
+        let what = format!(
+            "cluster {:?} runs (process {process}) but cannot be reached: its control socket is gone ({})",
+            self.name,
+            self.control_socket().display()
+        );
+        ControlError::new(Code::System, what).hint(format!("end it with `kill {process}`"))
+    }
+}
+
+/// Who holds a cluster's directory.
+#[derive(Debug)]
+pub struct Holder {
+    /// The supervisor's process.
+    pub process: u32,
+    /// Nothing if it has ended meanwhile.
+    descriptor: Option<OwnedFd>,
+}
+
+impl Holder {
+    /// Waits until its process has ended, and its directory is free; `false` if that takes longer than `limit`.
+    pub fn ended_within(&self, limit: Duration) -> bool {
+        let Some(descriptor) = &self.descriptor else { return true };
+        let Ok(limit) = Timespec::try_from(limit) else { return false };
+        poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
 }
 
 /// A directory that this process holds for its cluster. Dropping it removes everything in it.
@@ -122,7 +172,15 @@ impl Held {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.map_err(failed)?,
         };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut tries = 1;
+        let taken = loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(_) if tries < LOCK_TRIES_MAX => std::thread::sleep(LOCK_PAUSE),
+                result => break result,
+            }
+            tries += 1;
+        };
+        if taken.is_err() {
             let mut process = String::new();
             let _ = file.read_to_string(&mut process);
             return Err(ControlError::new(
@@ -227,6 +285,9 @@ mod tests {
         let error = Held::take(&address).unwrap_err();
         assert_eq!(error.code, Code::ClusterExists);
         assert!(error.message.contains(&std::process::id().to_string()), "{error}");
+        let holder = address.holder().unwrap();
+        assert_eq!(holder.process, std::process::id());
+        assert!(!holder.ended_within(Duration::ZERO));
         fs::write(address.control_socket(), "").unwrap();
         drop(held);
         assert!(root.exists() && !address.directory.exists());
@@ -242,6 +303,7 @@ mod tests {
         create_private(&address.directory).unwrap();
         fs::write(address.lock(), "4194304").unwrap();
         fs::write(address.control_socket(), "").unwrap();
+        assert!(address.holder().is_none());
         let held = Held::take(&address).unwrap();
         assert!(!held.address().control_socket().exists());
     }
