@@ -71,6 +71,15 @@ pub const EFAULT: i64 = 14;
 /// UDMA call result (negated): an atomic at an offset that is not a multiple of 8.
 pub const EINVAL: i64 = 22;
 
+/// What a UDMA call's result, or a handler's that passes it on, says in words; nothing if it is none of the errors.
+pub fn error_meaning(result: i64) -> Option<&'static str> {
+    match result.wrapping_neg() {
+        EFAULT => Some("out of range"),
+        EINVAL => Some("unaligned"),
+        _ => None,
+    }
+}
+
 /// Rights on a region, as a bit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]

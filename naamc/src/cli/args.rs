@@ -17,7 +17,7 @@ Examples:
   naamc new counter                               a first handler, counter.c, that builds
   naamc build counter.c -o counter.naam           compile, verify, bundle
   naamc inspect counter.naam                      what the bundle may touch, and why
-  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096
+  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4K
 
 Exit codes: 0 fine, 1 rejected, 2 usage or unreadable input.";
 
@@ -76,21 +76,24 @@ pub enum Command {
         /// The message, as JSON; fields that are left out are zero
         #[arg(long, default_value = "{}", value_name = "JSON")]
         message: String,
-        /// Content of a region: a file, or a number of zero bytes
+        /// Content of a region: a file, or a number of zero bytes, also with K, M or G (powers of 1,024); may be repeated
         #[arg(long = "region", value_name = "NAME=FILE|BYTES")]
         regions: Vec<String>,
-        /// Value of a `const volatile` variable
+        /// Value of a `const volatile` variable, as JSON or text; may be repeated
         #[arg(long = "set", value_name = "CONSTANT=VALUE")]
         settings: Vec<String>,
         /// Number that naam_executor() returns
         #[arg(long, default_value_t = 1, value_name = "NUMBER")]
         executor: u32,
-        /// Write a region's content afterwards to a file
+        /// Write a region's content afterwards to a file; may be repeated
         #[arg(long = "save", value_name = "NAME=FILE")]
         saves: Vec<String>,
+        /// Print all steps; without it the first 200 and the last 50
+        #[arg(long)]
+        all: bool,
     },
 }
 
 const TRACE_EXAMPLES: &str = "\
 Example:
-  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4096";
+  naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4K";

@@ -31,8 +31,8 @@ pub fn run() -> ExitCode {
         Command::Inspect { file, json, handler, no_code } => inspect::run(&file, json, handler.as_deref(), !no_code),
         Command::Explain { code } => explain(code.as_deref()),
         Command::New { name } => new(&name),
-        Command::Trace { file, handler, message, regions, settings, executor, saves } => {
-            trace::run(&trace::Request { file, handler, message, regions, settings, executor, saves })
+        Command::Trace { file, handler, message, regions, settings, executor, saves, all } => {
+            trace::run(&trace::Request { file, handler, message, regions, settings, executor, saves, all })
         }
     };
     match outcome {

@@ -6,6 +6,8 @@ use naamc::activation::Activation;
 use naamc::bundle::CheckedBundle;
 use naamc::interpreter::{Environment, Interpreter, Issued, Outcome, Udma};
 use naamc::memory::RegionMemory;
+use naamc::quantity::{counted, grouped, parse_bytes};
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -13,6 +15,10 @@ use std::path::PathBuf;
 const REGION_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of data shown for one step.
 const SHOWN_BYTES: usize = 32;
+/// Steps shown at the beginning, unless all are asked for: a loop that waits makes tens of thousands.
+const FIRST_STEPS: u64 = 200;
+/// Steps shown at the end.
+const LAST_STEPS: usize = 50;
 
 /// What to trace.
 pub struct Request {
@@ -30,6 +36,8 @@ pub struct Request {
     pub executor: u32,
     /// `NAME=FILE`.
     pub saves: Vec<String>,
+    /// Whether all steps are printed.
+    pub all: bool,
 }
 
 /// Runs the message and prints its steps, its result and its reply.
@@ -49,45 +57,67 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         .types
         .from_json(handler.message, &value)
         .map_err(|finding| Failure::Rejected("--message".to_string(), vec![finding]))?;
+    let saves = saves(request, &checked)?;
     let mut tracer = Tracer { regions: regions(request, &checked)?, executor: request.executor, execute: false, step: None };
 
     let proof = &checked.proofs()[index];
     let interpreter = Interpreter::new(proof, bundle.meaning.environment.read_only.as_slice().into());
     let mut activation = Activation::new_boxed();
     activation.begin(&body, BACK_EDGES_MAX, UDMA_OPERATIONS_MAX);
-    let mut steps = 0;
+    let mut printer = Printer { all: request.all, steps: 0, last: VecDeque::new() };
     let outcome = loop {
         let point = activation.point as usize;
         let outcome = interpreter.run(&mut activation, &mut tracer);
         if let Some(step) = tracer.step.take() {
-            steps += 1;
             let instruction = proof.contracts().suspensions[point].instruction;
-            say(&step_text(&checked, index, instruction, steps, &step));
+            printer.step(|number| step_text(&checked, index, instruction, number, &step));
         }
         if outcome != Outcome::Suspended {
             break outcome;
         }
         tracer.execute = true;
     };
-    let reply = bundle.meaning.types.to_json(handler.message, &activation.body()[..body.len()]);
+    printer.end();
     let text = match outcome {
         Outcome::Finished(result) => {
             let fuel = BACK_EDGES_MAX - activation.back_edges_left;
+            // The rest of the struct does not come back.
+            let reply_bytes = (activation.reply_bytes as usize).min(body.len());
+            let reply = bundle.meaning.types.to_json(handler.message, &activation.body()[..reply_bytes]);
             format!(
-                "result {}\nreply  {} of {} bytes\n{}\n{steps} UDMA operation{}, {fuel} metered back edges\n",
+                "result {}{}\nreply  {reply_bytes} of {} bytes\n{}\n{}, {}\n",
                 result as i32,
-                activation.reply_bytes,
+                meaning(i64::from(result as i32)),
                 body.len(),
                 serde_json::to_string_pretty(&reply).expect("JSON values have a text"),
-                if steps == 1 { "" } else { "s" },
+                counted(printer.steps, "UDMA operation"),
+                counted(u64::from(fuel), "metered back edge"),
             )
         }
-        Outcome::Failed(failure) => format!("no result: {failure}\n"),
+        Outcome::Failed(failure) => format!("no result: {failure}{}\n", limit_text(failure)),
         Outcome::Suspended => unreachable!("the loop ends only otherwise"),
     };
     say(&text);
-    save(request, &tracer, &checked)?;
+    for (index, path) in saves {
+        std::fs::write(path, tracer.regions[index].bytes())
+            .map_err(|error| Failure::Unusable(format!("cannot write {path}: {error}")))?;
+    }
     if matches!(outcome, Outcome::Finished(_)) { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// The limit that a message has here, and where it can have another one.
+fn limit_text(failure: naamc::interpreter::Failure) -> String {
+    let (limit, flag) = match failure {
+        naamc::interpreter::Failure::BackEdgesExhausted => (BACK_EDGES_MAX, "--back-edges"),
+        naamc::interpreter::Failure::UdmaOperationsExhausted => (UDMA_OPERATIONS_MAX, "--udma-operations"),
+        _ => return String::new(),
+    };
+    format!(", {}; `naam-run deploy {flag} N` sets another one", grouped(limit.into()))
+}
+
+/// What a negative result says, behind its number.
+fn meaning(result: i64) -> String {
+    naamc::abi::error_meaning(result).map_or_else(String::new, |meaning| format!(" ({meaning})"))
 }
 
 /// The bundle, with the constants that were set.
@@ -117,8 +147,7 @@ fn regions(request: &Request, checked: &CheckedBundle) -> Result<Vec<RegionMemor
     for region in &request.regions {
         let (name, content) = split(region, "--region", "NAME=FILE or NAME=BYTES")?;
         if !declared.iter().any(|declaration| declaration.name == name) {
-            let known: Vec<&str> = declared.iter().map(|declaration| declaration.name.as_str()).collect();
-            return Err(Failure::Unusable(format!("the bundle declares no region `{name}`; it declares {}", known.join(", "))));
+            return Err(undeclared(name, checked));
         }
         given.push((name, content));
     }
@@ -127,10 +156,10 @@ fn regions(request: &Request, checked: &CheckedBundle) -> Result<Vec<RegionMemor
         let Some((_, content)) = given.iter().find(|(name, _)| *name == declaration.name) else {
             let name = &declaration.name;
             return Err(Failure::Unusable(format!(
-                "region `{name}` needs a content: `--region {name}=FILE` or `--region {name}=BYTES`"
+                "region `{name}` needs a content: `--region {name}=FILE` or `--region {name}=BYTES`, as in {name}=64K"
             )));
         };
-        let bytes = match content.parse::<u64>() {
+        let bytes = match parse_bytes(content) {
             Ok(length) if length <= REGION_BYTES_MAX => vec![0; length as usize],
             Ok(length) => return Err(Failure::Unusable(format!("{length} bytes; a trace holds at most {REGION_BYTES_MAX}"))),
             Err(_) => std::fs::read(content).map_err(|error| Failure::Unusable(format!("cannot read {content}: {error}")))?,
@@ -147,18 +176,52 @@ fn regions(request: &Request, checked: &CheckedBundle) -> Result<Vec<RegionMemor
     Ok(contents)
 }
 
-fn save(request: &Request, tracer: &Tracer, checked: &CheckedBundle) -> Result<(), Failure> {
-    for save in &request.saves {
+/// Which regions go to which files. Known before the run, whose result would be lost to a mistyped name.
+fn saves<'a>(request: &'a Request, checked: &CheckedBundle) -> Result<Vec<(usize, &'a str)>, Failure> {
+    let one = |save: &'a String| {
         let (name, path) = split(save, "--save", "NAME=FILE")?;
         let declared = &checked.bundle().meaning.environment.regions;
-        let index = declared
-            .iter()
-            .position(|declaration| declaration.name == name)
-            .ok_or_else(|| Failure::Unusable(format!("the bundle declares no region `{name}`")))?;
-        std::fs::write(path, tracer.regions[index].bytes())
-            .map_err(|error| Failure::Unusable(format!("cannot write {path}: {error}")))?;
+        let index = declared.iter().position(|declaration| declaration.name == name).ok_or_else(|| undeclared(name, checked))?;
+        Ok((index, path))
+    };
+    request.saves.iter().map(one).collect()
+}
+
+fn undeclared(name: &str, checked: &CheckedBundle) -> Failure {
+    let declared = &checked.bundle().meaning.environment.regions;
+    let known: Vec<&str> = declared.iter().map(|declaration| declaration.name.as_str()).collect();
+    let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+    Failure::Unusable(format!("the bundle declares no region `{name}`; it declares {known}"))
+}
+
+/// Prints steps as they come, or the first and the last ones.
+struct Printer {
+    all: bool,
+    steps: u64,
+    /// Texts of the latest steps behind the first ones.
+    last: VecDeque<String>,
+}
+
+impl Printer {
+    fn step(&mut self, text: impl FnOnce(u64) -> String) {
+        self.steps += 1;
+        let text = text(self.steps);
+        if self.all || self.steps <= FIRST_STEPS {
+            return say(&text);
+        }
+        if self.last.len() == LAST_STEPS {
+            self.last.pop_front();
+        }
+        self.last.push_back(text);
     }
-    Ok(())
+
+    fn end(&mut self) {
+        let shown = if self.all { self.steps } else { FIRST_STEPS + self.last.len() as u64 };
+        if self.steps > shown {
+            say(&format!("... {} left out (--all prints them)\n", counted(self.steps - shown, "step")));
+        }
+        self.last.drain(..).for_each(|text| say(&text));
+    }
 }
 
 /// One UDMA operation as it was executed.
@@ -169,14 +232,12 @@ struct Step {
     data: Vec<u8>,
 }
 
-fn step_text(checked: &CheckedBundle, handler: usize, instruction: u32, number: u32, step: &Step) -> String {
+fn step_text(checked: &CheckedBundle, handler: usize, instruction: u32, number: u64, step: &Step) -> String {
     let bundle = checked.bundle();
     let region = &bundle.meaning.environment.regions[usize::from(step.region)].name;
     let mut text = format!("{number:>3}  {}", step.call.replacen("REGION", region, 1));
-    match step.result {
-        0 => {}
-        error => write!(text, " = {error} ({})", if error == -naamc::abi::EFAULT { "out of range" } else { "unaligned" })
-            .expect("writing to a String cannot fail"),
+    if step.result != 0 {
+        write!(text, " = {}{}", step.result, meaning(step.result)).expect("writing to a String cannot fail");
     }
     text.push('\n');
     if let Some(line) = bundle.line(handler, instruction) {

@@ -3,7 +3,7 @@
  *
  *	naamc build NAME.c -o NAME.naam
  *	naamc inspect NAME.naam
- *	naamc trace NAME.naam NAME --message '{"slot": 3, "amount": 5}' --region counters=4096
+ *	naamc trace NAME.naam NAME --message '{"slot": 3, "amount": 5}' --region counters=4K
  */
 #include "naam.h"
 
