@@ -228,7 +228,7 @@ pub struct Deploy {
     /// What runs it, if not the cluster's engine
     #[arg(long, value_enum)]
     pub engine: Option<EngineName>,
-    /// Back edges of unbounded loops that one message may take
+    /// Back edges of unbounded loops that one message may take; until it ends or waits for memory it holds its executor, and others wait
     #[arg(long, value_name = "N", default_value_t = naamc::abi::BACK_EDGES_MAX)]
     pub back_edges: u32,
     /// UDMA operations that one message may issue

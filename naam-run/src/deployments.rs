@@ -2,7 +2,7 @@
 
 use crate::args::{Deploy, GrantChoice};
 use crate::failure::Failure;
-use naamc::quantity::at_most;
+use naamc::quantity::{at_most, counted, grouped};
 use runtime::control::client::Control;
 use runtime::supervisor::api;
 use runtime::supervisor::records::{Binding, DeploymentRecord, Grant, Limits};
@@ -35,6 +35,18 @@ pub fn deploy(control: &Control, options: &Deploy, as_json: bool) -> Result<(), 
     let file = control.upload_bundle(&bytes)?.file;
     let record = control
         .deploy(&options.name, &api::Deploy { file, bindings, constants, limits, engine: options.engine.map(Into::into) })?;
+    // The deployment stands: messages that need fewer operations than the bound are served.
+    for handler in &record.handlers {
+        if let Some(most) = handler.udma_operations_max.filter(|most| *most > u64::from(limits.udma_operations)) {
+            let limit = grouped(limits.udma_operations.into());
+            eprintln!(
+                "warning: {}/{} may need {}: more than --udma-operations {limit}",
+                record.name,
+                handler.name,
+                counted(most, "UDMA operation")
+            );
+        }
+    }
     crate::print(as_json, &record, || describe(&record))
 }
 

@@ -2,12 +2,15 @@
 
 use crate::args::Invoke;
 use crate::failure::Failure;
+use naamc::abi::error_meaning;
 use naamc::bundle::Bundle;
 use naamc::diagnostic::Finding;
+use naamc::quantity::counted;
 use runtime::client::{Error, Reply};
 use runtime::control::client::Control;
 use runtime::control::{Connection, ConnectionOptions};
 use runtime::message::RuntimeError;
+use runtime::supervisor::records::Limits;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -23,7 +26,8 @@ pub fn run(control: &Control, options: &Invoke, as_json: bool) -> Result<(), Fai
     let message: Value = serde_json::from_str(&options.message).map_err(|error| {
         Failure::usage(format!("the message is not JSON: {error}")).hint("quote it for your shell: --message '{\"key\": 7}'")
     })?;
-    let target = control.target(deployment, handler)?;
+    let record = control.deployment(deployment)?;
+    let target = record.target(handler)?;
     let bundle = Bundle::parse(&control.deployed_bundle(deployment)?).map_err(|finding| refused(&finding))?;
     let types = &bundle.meaning.types;
     let declared = bundle.meaning.handlers.get(usize::from(target.handler));
@@ -32,15 +36,20 @@ pub fn run(control: &Control, options: &Invoke, as_json: bool) -> Result<(), Fai
         message_type.ok_or_else(|| Failure::refused("protocol", "the deployment's bundle is not the one that it was"))?;
     let body = types.from_json(message_type, &message).map_err(|finding| refused(&finding))?;
     let mut connection = Connection::open(control.address(), &ConnectionOptions::default())?;
-    let reply = connection.call_within(target, None, &body, Some(REPLY_MAX)).map_err(|error| failed(&options.handler, &error))?;
+    let reply = connection
+        .call_within(target, None, &body, Some(REPLY_MAX))
+        .map_err(|error| failed(&options.handler, record.limits, &error))?;
     let message = types.to_json(message_type, &reply.body);
-    crate::print(as_json, &report(&options.handler, &reply, &message), || describe(&reply, &message))
+    crate::print(as_json, &report(&options.handler, &reply, &message), || {
+        describe(&reply, types.size(message_type).unwrap_or(0), &message)
+    })
 }
 
 fn report(handler: &str, reply: &Reply, message: &Value) -> Value {
     json!({
         "handler": handler,
         "result": reply.result,
+        "reply_bytes": reply.body.len(),
         "message": message,
         "place": reply.place.to_string(),
         "executor": reply.executor,
@@ -49,16 +58,17 @@ fn report(handler: &str, reply: &Reply, message: &Value) -> Value {
     })
 }
 
-fn describe(reply: &Reply, message: &Value) -> String {
-    let count = |number: u32, what: &str| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
+fn describe(reply: &Reply, message_bytes: u32, message: &Value) -> String {
+    let meaning = error_meaning(reply.result.into()).map_or_else(String::new, |meaning| format!(" ({meaning})"));
     format!(
-        "{}\nresult {} from {} executor {}: {}, {}",
+        "{}\nresult {}{meaning} from {} executor {}: {}, {}\nreply {} of {message_bytes} bytes",
         serde_json::to_string_pretty(message).unwrap_or_default(),
         reply.result,
         reply.place,
         reply.executor,
-        count(reply.udma_operations, "UDMA operation"),
-        count(reply.suspensions, "suspension"),
+        counted(reply.udma_operations.into(), "UDMA operation"),
+        counted(reply.suspensions.into(), "suspension"),
+        reply.body.len(),
     )
 }
 
@@ -70,13 +80,18 @@ fn refused(finding: &Finding) -> Failure {
     }
 }
 
-fn failed(handler: &str, error: &Error) -> Failure {
+fn failed(handler: &str, limits: Limits, error: &Error) -> Failure {
+    let limit = |limit: u32, noun: &str, flag: &str| {
+        format!("one message may use {}; deploy again with a larger `{flag} N`", counted(limit.into(), noun))
+    };
     let hint = match error {
-        Error::Lost(_) | Error::Runtime(RuntimeError::Uncertain) => {
-            "the cluster ended while the request was under way: look at the terminal where it ran"
+        Error::Lost(_) | Error::Runtime(RuntimeError::Uncertain) => "look at the terminal where the cluster ran".to_owned(),
+        Error::Runtime(RuntimeError::BackEdgesExhausted) => limit(limits.back_edges, "back edge", "--back-edges"),
+        Error::Runtime(RuntimeError::UdmaOperationsExhausted) => {
+            limit(limits.udma_operations, "UDMA operation", "--udma-operations")
         }
-        Error::TimedOut => "the request is given up; `naam-run status` shows whether the executors do anything",
-        _ => "",
+        Error::TimedOut => "the request is given up; `naam-run status` shows whether the executors do anything".to_owned(),
+        _ => String::new(),
     };
     let failure = Failure::refused("invocation-failed", format!("{handler}: {error}"));
     if hint.is_empty() { failure } else { failure.hint(hint) }

@@ -34,17 +34,20 @@ fn a_handler_is_deployed_and_invoked_on_both_engines() {
             assert_eq!((reply["udma_operations"].as_u64(), reply["suspensions"].as_u64()), (Some(1), Some(0)));
         }
         assert_eq!(invoke(&cluster, "counter/count", &json!({ "index": 512 }))["result"], -14);
+        let words = cluster.run(&["invoke", "counter/count", "--message", "{\"index\": 512}"]).stdout;
+        assert!(words.contains("result -14 (out of range) from host"), "{words}");
         let saved = scratch.file("saved");
         cluster.run(&["region", "save", "numbers", saved.to_str().unwrap()]).fine();
         assert_eq!(fs::read(saved).unwrap()[40..48], 30u64.to_le_bytes());
         let words = cluster.run(&["invoke", "counter/count", "--message", "{\"index\": 5}"]).stdout;
         assert!(words.contains("\"value\": 30") && words.contains("result 0 from host executor"), "{words}");
+        assert!(words.contains("1 UDMA operation, 0 suspensions\nreply 16 of 16 bytes\n"), "{words}");
         // An executor publishes its counters after the answers of a turn are on their way.
         let status = loop {
             let status = cluster.run(&["status", "--json"]).json();
             let requests = |executor: usize| status["places"][0]["executors"][executor]["counters"]["requests"].as_u64().unwrap();
-            assert!(requests(0) + requests(1) <= 5, "{status}");
-            if requests(0) + requests(1) == 5 {
+            assert!(requests(0) + requests(1) <= 6, "{status}");
+            if requests(0) + requests(1) == 6 {
                 break status;
             }
         };
@@ -106,8 +109,12 @@ fn fuel_is_the_deployments() {
     let cluster = scratch.start(&[]);
     let file = bundle(&scratch, "counter");
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
-    cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers", "--udma-operations", "0"]).fine();
-    cluster.run(&["invoke", "counter/count"]).refused(1, &["more UDMA operations than its limit"]);
+    let deployed = cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers", "--udma-operations", "0"]);
+    deployed.refused(0, &["warning: counter/count may need 1 UDMA operation: more than --udma-operations 0"]);
+    assert!(!deployed.stderr.contains("counter/transfer"), "its operations have no bound: {deployed:?}");
+    cluster
+        .run(&["invoke", "counter/count"])
+        .refused(1, &["more UDMA operations than its limit", "0 UDMA operations", "`--udma-operations N`"]);
 }
 
 #[test]
@@ -146,6 +153,19 @@ fn constants_make_a_bundle_of_their_own() {
     let (store, cache) = (deploy("store", &[]), deploy("cache", &["--set", "cache=1"]));
     assert_ne!(store["bundle"], cache["bundle"]);
     assert_eq!(cache["constants"], json!({ "cache": 1 }));
+}
+
+/// A reply that is shorter than its struct says so, and is zero behind its end.
+#[test]
+fn short_replies_say_how_much_came() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    cluster.run(&["deploy", &bundle(&scratch, "bytes"), "--as", "bytes"]).fine();
+    let message = json!({ "length": 8, "data": "eightmore" });
+    let reply = invoke(&cluster, "bytes/echo", &message);
+    assert_eq!((&reply["reply_bytes"], &reply["message"]["data"]), (&8.into(), &"eigh".into()), "{reply}");
+    let words = cluster.run(&["invoke", "bytes/echo", "--message", &message.to_string()]).stdout;
+    assert!(words.contains("reply 8 of 512 bytes\n"), "{words}");
 }
 
 /// A cluster whose deployment `counter` has one message under way that does not end: it waits for a lock that nobody holds. `other` has the
