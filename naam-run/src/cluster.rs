@@ -19,12 +19,19 @@ pub fn run(options: &Cluster, cluster: &str, as_json: bool) -> Result<(), Failur
         engine: options.engine.into(),
         pin: !options.unpinned,
     };
-    let mut printed = Ok(());
-    node::run(&options, |address| {
+    let mut printed = None;
+    let ran = node::run(&options, |address| {
         let value = json!({ "name": address.name, "directory": address.directory, "engine": options.engine, "host_executors": options.executors });
-        printed = crate::print(as_json, &value, || welcome(&options, address));
-    })?;
-    printed?;
+        printed = Some(crate::print(as_json, &value, || welcome(&options, address)));
+    });
+    match (ran, printed) {
+        // Whoever looks at this terminal was promised a cluster and has data in it.
+        (Err(mut error), Some(_)) => {
+            error.message.push_str(&format!("; cluster {:?} has ended, and its regions are gone", options.name));
+            return Err(error.into());
+        }
+        (ran, printed) => ran.map_err(Failure::from).and(printed.unwrap_or(Ok(())))?,
+    }
     if !as_json {
         println!("Cluster {:?} has stopped.", options.name);
     }

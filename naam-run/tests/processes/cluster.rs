@@ -68,7 +68,7 @@ fn ends_clearly_when_its_place_dies() {
     let cluster = scratch.start(&[]);
     let place = cluster.place();
     place.kill();
-    cluster.ended().refused(1, &["the host place", "died", "signal 9"]);
+    cluster.ended().refused(1, &["the host place", "died", "signal 9", "\"default\" has ended, and its regions are gone"]);
     assert!(place.is_gone());
     assert!(!scratch.clusters().exists());
 }
