@@ -3,6 +3,7 @@
 
 use crate::args::Engine;
 use crate::connection::SessionConnection;
+use crate::interruption;
 use crate::load::Handler;
 use crate::mica::{self, HEAP, TABLE};
 use crate::native::Native;
@@ -20,7 +21,7 @@ use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// MICA's handlers, compiled: nobody needs a C compiler to measure.
 pub const MICA_ELF: &[u8] = include_bytes!("../../testdata/handlers/mica.o");
@@ -49,10 +50,67 @@ pub struct Wanted {
     pub heap_bytes: u64,
 }
 
+/// What this run made in a cluster and has not removed yet, by name.
+struct Made {
+    control: Control,
+    regions: Vec<String>,
+    deployments: Vec<String>,
+}
+
+impl Made {
+    fn remove(&mut self) -> Result<()> {
+        while let Some(name) = self.deployments.last() {
+            self.control.undeploy(name)?;
+            self.deployments.pop();
+        }
+        while let Some(name) = self.regions.last() {
+            self.control.remove_region(name)?;
+            self.regions.pop();
+        }
+        Ok(())
+    }
+
+    /// How a person removes it.
+    fn commands(&self) -> String {
+        let cluster = &self.control.address().name;
+        let undeploy = self.deployments.iter().map(|name| format!("  naam-run --cluster {cluster} undeploy {name}\n"));
+        let remove = self.regions.iter().map(|name| format!("  naam-run --cluster {cluster} region remove {name}\n"));
+        undeploy.chain(remove).collect()
+    }
+}
+
+/// Locked while something is made, so that an interruption sees all of it.
+type SharedMade = Arc<Mutex<Made>>;
+
+fn lock(made: &SharedMade) -> MutexGuard<'_, Made> {
+    made.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets signals remove what is made before they end this process. A cluster of its own needs none of that: it ends with it.
+fn remove_when_interrupted(made: &SharedMade) -> Result<()> {
+    let (last, commands) = (made.clone(), made.clone());
+    let remove = move || {
+        let mut made = lock(&last);
+        eprintln!("interrupted: removing what this run made in cluster {:?}", made.control.address().name);
+        if let Err(error) = made.remove() {
+            eprintln!("error: {error}; remove the rest with\n{}", made.commands());
+        }
+        // Nobody else shall remove, or report what failed because things are gone: the process ends now.
+        std::mem::forget(made);
+    };
+    let cluster = lock(made).control.address().name.clone();
+    let impatient = move || match commands.try_lock() {
+        Ok(made) => eprintln!("left behind; remove it with\n{}", made.commands()),
+        Err(_) => eprintln!("perhaps not all of it is removed: `naam-run --cluster {cluster} status` shows what is left"),
+    };
+    interruption::before_death(remove, impatient).context("waiting for signals")
+}
+
 /// A cluster with a table in it. Dropping it removes what was made there.
 pub struct Cluster {
     control: Control,
     node: Option<Node>,
+    made: SharedMade,
     regions: BTreeMap<String, u64>,
     deployments: Vec<(String, Engine, [Target; Handler::NAMES.len()])>,
     places: Vec<Place>,
@@ -76,7 +134,13 @@ impl Cluster {
         };
         let status = control.status()?;
         let places = status.places.iter().map(|place| Place { kind: place.place.clone(), executors: place.executors.len() as u64 });
-        let mut cluster = Cluster { control, node, regions: BTreeMap::new(), deployments: Vec::new(), places: places.collect() };
+        let made = Made { control: control.clone(), regions: Vec::new(), deployments: Vec::new() };
+        let made = Arc::new(Mutex::new(made));
+        if node.is_none() {
+            remove_when_interrupted(&made)?;
+        }
+        let (regions, deployments) = (BTreeMap::new(), Vec::new());
+        let mut cluster = Cluster { control, node, made, regions, deployments, places: places.collect() };
         cluster.create_regions(wanted)?;
         let engines = if cluster.node.is_some() { wanted.engines.clone() } else { vec![engine_of(&status)?] };
         cluster.deploy(&engines)?;
@@ -86,7 +150,9 @@ impl Cluster {
     fn create_regions(&mut self, wanted: &Wanted) -> Result<()> {
         for ((declared, _), length_bytes) in [(TABLE, wanted.table_bytes), (HEAP, wanted.heap_bytes)] {
             let name = own_name(declared);
+            let mut made = lock(&self.made);
             let region = self.control.create_region(&name, &CreateRegion { length_bytes, huge_pages: false })?;
+            made.regions.push(name);
             self.regions.insert(declared.to_owned(), region.length_bytes);
         }
         Ok(())
@@ -109,7 +175,10 @@ impl Cluster {
                 limits: Default::default(),
                 engine: self.node.is_some().then(|| choice(*engine)),
             };
+            let mut made = lock(&self.made);
             let record = self.control.deploy(&name, &deploy)?;
+            made.deployments.push(name.clone());
+            drop(made);
             let mut targets = [Target::default(); Handler::NAMES.len()];
             for (target, handler) in targets.iter_mut().zip(Handler::NAMES) {
                 *target = record.target(handler)?;
@@ -169,18 +238,8 @@ impl Cluster {
     pub fn close(mut self) -> Result<()> {
         match self.node.take() {
             Some(node) => Ok(node.stop()?),
-            None => self.remove(),
+            None => lock(&self.made).remove(),
         }
-    }
-
-    fn remove(&mut self) -> Result<()> {
-        for (name, _, _) in std::mem::take(&mut self.deployments) {
-            self.control.undeploy(&name)?;
-        }
-        for (declared, _) in std::mem::take(&mut self.regions) {
-            self.control.remove_region(&own_name(&declared))?;
-        }
-        Ok(())
     }
 }
 
@@ -188,7 +247,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.node.is_none() {
             // Nothing is left if it was closed; else an error is on its way already.
-            let _ = self.remove();
+            let _ = lock(&self.made).remove();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Drives workloads against NAAM and reports what they cost.
 //!
-//! A module uses only the modules below it; lowest first: workload, mica, args, measurement, native, load, connection, report, cluster,
-//! experiment.
+//! A module uses only the modules below it; lowest first: workload, mica, args, measurement, native, load, connection, report,
+//! interruption, cluster, experiment.
 
 mod args;
 mod cluster;
 mod connection;
 mod experiment;
+mod interruption;
 mod load;
 mod measurement;
 mod mica;
