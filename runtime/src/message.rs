@@ -117,7 +117,7 @@ pub enum RuntimeError {
     #[error("busy")]
     Busy = 21,
     /// Its executor died, or the link to it broke, while the request was under way: effects may or may not have happened.
-    #[error("uncertain: the executor died; effects may or may not have happened")]
+    #[error("the cluster ended while the request was under way; if the handler has effects, they may or may not have happened")]
     Uncertain = 22,
     /// The link has no room for the longest reply that the handler can give.
     #[error("the session's reply ring is too small for this handler's replies")]
