@@ -9,12 +9,11 @@ use std::path::Path;
 
 /// Writes a native object.
 pub fn run(file: &Path, output: &Path, as_json: bool) -> Result<(), Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::usage(format!("{}: {error}", file.display())).hint("build a bundle with `naamc build HANDLERS.c -o HANDLERS.naam`")
-    })?;
+    let build = "build a bundle with `naamc build HANDLERS.c -o HANDLERS.naam`";
+    let bytes = std::fs::read(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())).hint(build))?;
     let refused = |finding: &naamc::diagnostic::Finding| Failure::refused(&finding.code.to_string(), finding);
     let checked = Bundle::parse(&bytes)
-        .map_err(|finding| refused(&finding))?
+        .map_err(|finding| refused(&finding).hint(finding.hint.as_deref().unwrap_or(build)))?
         .check()
         .map_err(|findings| refused(&findings[0]).hint("`naamc check` tells all findings"))?;
     let environment = &checked.bundle().meaning.environment;

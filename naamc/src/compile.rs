@@ -66,6 +66,27 @@ pub fn compile(sources: &[PathBuf]) -> Result<Vec<u8>, Finding> {
     })
 }
 
+/// What a finding in an object file advises and [`compile`] has done already.
+const ADVICE: &str = ": build with `naamc build`";
+
+/// Findings in an ELF that [`compile`] made, for the author of its sources: nobody needs to be told of flags that were given, and types,
+/// which clang was asked for, are missing only where nothing has one.
+pub fn found_in_sources(findings: Vec<Finding>) -> Vec<Finding> {
+    let one = |mut finding: Finding| {
+        if finding.code == Code::BTF_MISSING && finding.place.function.is_none() {
+            return Finding::new(Code::HANDLER_ABSENT, "the C contains no handler")
+                .hint("put `SEC(\"naam/NAME\")` before `int name(struct T *message)`");
+        }
+        if let Some(hint) = &mut finding.hint
+            && let Some(start) = hint.find(ADVICE)
+        {
+            hint.truncate(start);
+        }
+        finding
+    };
+    findings.into_iter().map(one).collect()
+}
+
 /// What clang's eBPF backend means by its less obvious errors.
 fn known_complaint(words: &str) -> Option<&'static str> {
     let complaints = [
@@ -75,6 +96,10 @@ fn known_complaint(words: &str) -> Option<&'static str> {
         ("aggregate returns are not supported", "return a struct through a pointer argument"),
         ("unsupported dynamic stack allocation", "arrays of variable length do not exist here; give the array its largest size"),
         ("unsupported signed division", "signed division needs `-mcpu=v4`; divide unsigned numbers, or shift"),
+        (
+            "A call to built-in function '__",
+            "floating point does not exist in eBPF, nor do integers of 128 bits: calculate in integers",
+        ),
         (
             "A call to built-in function",
             "memcpy, memset and memcmp of variable length do not exist; use naam_copy, naam_fill, naam_compare",
@@ -107,4 +132,40 @@ fn knows_bpf(program: &std::ffi::OsStr) -> bool {
 
 fn absolute(here: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_path_buf() } else { here.join(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clang 19 says of a `double`, and of a copy of unknown length.
+    #[test]
+    fn complaints_are_told_apart() {
+        let hint =
+            |name: &str| known_complaint(&format!("a.c:3:47: error: A call to built-in function '{name}' is not supported."));
+        for name in ["__floatundidf", "__muldf3", "__gtsf2", "__fixunsdfdi", "__multi3"] {
+            assert!(hint(name).is_some_and(|hint| hint.starts_with("floating point does not exist")), "{name}");
+        }
+        for name in ["memcpy", "memset", "memcmp"] {
+            assert!(hint(name).is_some_and(|hint| hint.contains("naam_copy")), "{name}");
+        }
+        assert_eq!(known_complaint("a.c:1:1: error: unknown type name 'u46'"), None);
+    }
+
+    /// clang's copy of a tested value, as an object file and as if it had been compiled here.
+    #[test]
+    fn flags_that_were_given_are_not_advised() {
+        let pair = include_bytes!("../../testdata/verifier/patterns/06_induction_pair.o");
+        let Err(findings) = crate::build(pair) else { panic!("the pair is refused") };
+        let hint = |findings: &[Finding]| findings[0].hint.clone().unwrap_or_default();
+        assert!(hint(&findings).contains(ADVICE), "{findings:?}");
+        let found = found_in_sources(findings);
+        assert!(hint(&found).ends_with("the optimiser has moved the test to a copy"), "{found:?}");
+    }
+
+    #[test]
+    fn sources_without_types_are_sources_without_handlers() {
+        let missing = Finding::new(Code::BTF_MISSING, "the object has no section `.BTF`").hint("compile with `-g`");
+        assert_eq!(found_in_sources(vec![missing])[0].code, Code::HANDLER_ABSENT);
+    }
 }

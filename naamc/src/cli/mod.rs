@@ -8,7 +8,8 @@ mod trace;
 use args::{Args, Command};
 use clap::Parser;
 use naamc::bundle::{Bundle, CheckedBundle};
-use naamc::diagnostic::{CODES, Finding};
+use naamc::diagnostic::{CODES, Code, Finding};
+use naamc::quantity::counted;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,7 +65,7 @@ pub fn load(inputs: &[PathBuf]) -> Result<CheckedBundle, Failure> {
     }
     if inputs.iter().all(|input| has_extension(input, "c")) {
         let elf = naamc::compile::compile(inputs).map_err(|finding| rejected(vec![finding]))?;
-        return naamc::build(&elf).map_err(rejected);
+        return naamc::build(&elf).map_err(|findings| rejected(naamc::compile::found_in_sources(findings)));
     }
     let [input] = inputs else {
         return Err(Failure::Unusable("several inputs are compiled together only if all of them are C files".to_string()));
@@ -73,6 +74,10 @@ pub fn load(inputs: &[PathBuf]) -> Result<CheckedBundle, Failure> {
     if bytes.starts_with(&naamc::bundle::MAGIC) || has_extension(input, "naam") {
         let bundle = Bundle::parse(&bytes).map_err(|finding| rejected(vec![finding]))?;
         return bundle.check().map_err(rejected);
+    }
+    if !bytes.starts_with(b"\x7fELF") {
+        let foreign = Finding::new(Code::OBJECT_MALFORMED, "this is neither a bundle (.naam), nor an ELF (.o), nor C (.c)");
+        return Err(rejected(vec![foreign]));
     }
     naamc::build(&bytes).map_err(rejected)
 }
@@ -87,11 +92,10 @@ fn build(inputs: &[PathBuf], output: &Path) -> Result<(), Failure> {
     std::fs::write(output, &bytes).map_err(|error| Failure::Unusable(format!("cannot write {}: {error}", output.display())))?;
     let handlers: Vec<&str> = checked.bundle().meaning.handlers.iter().map(|handler| handler.function.name.as_str()).collect();
     say(&format!(
-        "{}  {} bytes, {} handler{}: {}\nid {}\n",
+        "{}  {} bytes, {}: {}\nid {}\n",
         output.display(),
         bytes.len(),
-        handlers.len(),
-        if handlers.len() == 1 { "" } else { "s" },
+        counted(handlers.len() as u64, "handler"),
         handlers.join(", "),
         checked.id(),
     ));
@@ -107,7 +111,8 @@ fn check(inputs: &[PathBuf], json: bool) -> Result<(), Failure> {
                 "input": input, "accepted": true, "id": checked.id().to_string(), "findings": [],
             })),
             Ok(checked) => {
-                say(&format!("{}: {} handlers verified, id {}\n", input.display(), checked.proofs().len(), checked.id()))
+                let handlers = counted(checked.proofs().len() as u64, "handler");
+                say(&format!("{}: {handlers} verified, id {}\n", input.display(), checked.id()))
             }
             Err(Failure::Rejected(name, findings)) => {
                 rejected = true;
