@@ -148,10 +148,11 @@ fn explain(code: Option<&str>) -> Result<(), Failure> {
 }
 
 fn new(name: &str) -> Result<(), Failure> {
-    if !naamc::abi::is_name(name) || name.contains('-') || name == "counters" {
-        return Err(Failure::Unusable(format!(
-            "`{name}` cannot name the handler: letters, digits and `_`, at most 64, and not the name of its region, `counters`"
-        )));
+    if !naamc::abi::is_name(name) || name.contains('-') {
+        return Err(Failure::Unusable(format!("`{name}` cannot name the handler: letters, digits and `_`, at most 64")));
+    }
+    if let Some(taken) = naamc::template::taken(name) {
+        return Err(Failure::Unusable(format!("`{name}` cannot name the handler: it is {taken}")));
     }
     let path = PathBuf::from(format!("{name}.c"));
     let mut file = std::fs::File::create_new(&path)
