@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const WARM_UP: Duration = Duration::from_millis(200);
 /// How often progress is shown, and the end of a run is looked for.
 const TICK: Duration = Duration::from_millis(20);
+/// How often a spinner turns.
+const SPINNER_TICK: Duration = Duration::from_millis(100);
 
 /// All clients, each with its session.
 pub struct Clients {
@@ -183,6 +185,13 @@ fn pin(processor: Option<usize>) {
     set.set(processor);
     // A run that may not be pinned is still a run.
     let _ = sched_setaffinity(None, &set);
+}
+
+/// Says on standard error, if that is a terminal, that something is going on of which nobody knows how long it takes.
+pub fn spinner(what: String) -> ProgressBar {
+    let progress = ProgressBar::new_spinner().with_message(what);
+    progress.enable_steady_tick(SPINNER_TICK);
+    progress
 }
 
 /// A progress bar on standard error, if that is a terminal.

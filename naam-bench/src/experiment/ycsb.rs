@@ -1,6 +1,6 @@
 //! YCSB's mixes over MICA's hash table: load, measure, compare, and check every record at the end.
 
-use super::clients::{Clients, Turn, WARM_UP, bar};
+use super::clients::{Clients, Turn, WARM_UP, bar, spinner};
 use crate::args::{Engine, Ycsb};
 use crate::cluster::{Cluster, Wanted};
 use crate::load::Shared;
@@ -57,13 +57,20 @@ pub fn run(options: &Ycsb, mix: &Mix) -> Result<Report> {
     let (key_bytes, value_bytes) = (usize::from(options.key_bytes), usize::from(options.value_bytes));
     let capacity = capacity(options, mix);
     let mut streams = draw(options, mix);
-    let cluster = Cluster::open(&Wanted {
+    let wanted = Wanted {
         cluster: options.cluster.clone(),
         executors: options.host as u16,
         engines: engines(options),
         table_bytes: mica::table_bytes(capacity),
         heap_bytes: mica::heap_bytes(capacity, key_bytes, value_bytes, options.clients * options.window + 64),
-    })?;
+    };
+    // Their pages are made now, and not while something is measured.
+    let mib = (wanted.table_bytes + wanted.heap_bytes) >> 20;
+    let size = if mib < 1024 { format!("{mib} MiB") } else { format!("{:.1} GiB", mib as f64 / 1024.0) };
+    let progress = spinner(format!("creating regions of {size}"));
+    let cluster = Cluster::open(&wanted);
+    progress.finish_and_clear();
+    let cluster = cluster?;
     let shared = Shared::new(options.workload, capacity, key_bytes, value_bytes);
     let mut sessions = Clients::connect(&cluster, options.clients as usize, options.window as u16, key_bytes, value_bytes)?;
     let loaded = sessions.load(&shared, options.records)?;
