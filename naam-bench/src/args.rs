@@ -16,14 +16,23 @@ pub const CLIENTS_MAX: u64 = 64;
 /// Seconds of one measurement at most.
 pub const SECONDS_MAX: f64 = 86_400.0;
 
-/// Drives workloads against NAAM and reports throughput, latency and what each request cost
+/// Drives YCSB workloads against NAAM and reports throughput, latency and what each request cost
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  naam-bench ycsb                                 a cluster of its own, a million records
+  naam-bench ycsb --workload A --clients 2 --host 2
+  naam-bench ycsb --compare native                what portability costs
+  naam-bench ycsb --cluster staging --json        against a cluster that runs
+
+Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
 
 /// The experiments.
 #[derive(Debug, Subcommand)]
@@ -31,7 +40,8 @@ pub enum Command {
     /// Serves a YCSB mix from MICA's hash table and checks every value that is read
     ///
     /// Loads the records, draws the requests, runs them in a closed loop, and prints a report. Without --cluster it starts a cluster of
-    /// its own. Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.
+    /// its own.
+    #[command(after_help = EXAMPLES)]
     Ycsb(Box<Ycsb>),
 }
 
@@ -74,10 +84,10 @@ pub struct Ycsb {
     /// Records that are loaded before the run
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX / 2), help_heading = "Workload")]
     pub records: u64,
-    /// Bytes of each key
+    /// Bytes of each key: 8 to 64
     #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(KEY_BYTES_MIN as i64..=KEY_BYTES_MAX as i64), help_heading = "Workload")]
     pub key_bytes: u16,
-    /// Bytes of each value
+    /// Bytes of each value: 8 to 1024
     #[arg(long, value_name = "B", default_value_t = 64, value_parser = clap::value_parser!(u16).range(VALUE_BYTES_MIN as i64..=VALUE_BYTES_MAX as i64), help_heading = "Workload")]
     pub value_bytes: u16,
     /// Which records are asked for [default: the workload's own: scrambled-zipfian, or latest for D]
@@ -90,26 +100,27 @@ pub struct Ycsb {
     /// Seconds to measure, of each engine
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds, help_heading = "Load")]
     pub seconds: f64,
-    /// Clients, each with a session and a thread of its own
+    /// Clients, each with a session and a thread of its own: 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=CLIENTS_MAX), help_heading = "Load")]
     pub clients: u64,
-    /// Requests that each client keeps under way
+    /// Requests that each client keeps under way: 1 to 4095, and no more for all clients together
     #[arg(long, value_name = "W", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=WRITES_UNDER_WAY_MAX as u64), help_heading = "Load")]
     pub window: u64,
 
     /// What serves the requests
     #[arg(long, value_enum, default_value = "jit", help_heading = "Server")]
     pub engine: Engine,
-    /// Executors of the host place, each a thread
+    /// Executors of the host place, each a thread: 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=u64::from(EXECUTORS_MAX)), help_heading = "Server")]
     pub host: u64,
-    /// Use the running cluster of this name instead of starting one
+    /// Use the running cluster of this name instead of starting one; it has its own executors and engine, so this excludes --host,
+    /// --engine and --compare
     #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "engine", "compare"], help_heading = "Server")]
     pub cluster: Option<String>,
     /// Run this too, in turns over the same records and requests, and report the ratio
     #[arg(long, value_enum, value_name = "YARDSTICK", help_heading = "Server")]
     pub compare: Option<Yardstick>,
-    /// Turns of a comparison; the time to measure is divided among them
+    /// Turns of a comparison, 1 to 100; the time to measure is divided among them
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100), requires = "compare", help_heading = "Server")]
     pub pairs: u64,
 
@@ -175,6 +186,22 @@ mod tests {
     #[test]
     fn definitions_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// Limits that the help tells are the ones that hold.
+    #[test]
+    fn help_tells_the_limits() {
+        let help = Arguments::command().find_subcommand_mut("ycsb").expect("there is ycsb").render_long_help().to_string();
+        for limits in [
+            format!("{KEY_BYTES_MIN} to {KEY_BYTES_MAX}"),
+            format!("{VALUE_BYTES_MIN} to {VALUE_BYTES_MAX}"),
+            format!("thread of its own: 1 to {CLIENTS_MAX}"),
+            format!("each a thread: 1 to {EXECUTORS_MAX}"),
+            format!("1 to {WRITES_UNDER_WAY_MAX}, and no more"),
+            "Examples:".to_owned(),
+        ] {
+            assert!(help.contains(&limits), "{limits:?} is missing: {help}");
+        }
     }
 
     /// What the first measurement of a newcomer is.

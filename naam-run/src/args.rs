@@ -1,6 +1,6 @@
 //! The command line: every flag is defined here, once, with its help.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use naamc::abi::Rights;
 use naamc::quantity::parse_bytes;
 use runtime::control::directory::NAME_DEFAULT;
@@ -18,23 +18,45 @@ use std::path::PathBuf;
     max_term_width = 110,
     after_help = "\
 Examples:
-  naam-run cluster --host 2                                  start a cluster in this terminal
-  naam-run region create index --bytes 64M                   then, in another one, give it memory,
-  naam-run deploy table.naam --as table --bind buckets=index handlers,
-  naam-run invoke table/get --message '{\"key\": 7}'           and a message
+  naam-run cluster --host 2
+starts a cluster in this terminal; then, in another one, give it memory, handlers and a message:
+  naam-run region create shared --bytes 64K
+  naam-run deploy tally.naam --as tally --bind counters=shared
+  naam-run invoke tally/tally --message '{\"slot\": 3, \"amount\": 5}'
 
 Exit codes: 0 fine, 1 refused or failed, 2 usage or unreadable input."
 )]
 pub struct Arguments {
-    /// Which cluster, if several run
-    #[arg(long, global = true, value_name = "NAME", default_value = NAME_DEFAULT)]
-    pub cluster: String,
+    /// Which cluster, if several run [default: default]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// Print JSON, with units in the names
     #[arg(long, global = true)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// The arguments of this process; ends it with help or a usage error if they are none.
+    pub fn of_this_process() -> Arguments {
+        let matches = command().get_matches();
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        self.cluster.as_deref().unwrap_or(NAME_DEFAULT)
+    }
+}
+
+/// The definitions, with `--cluster` hidden from the one command for people that talks to no cluster.
+fn command() -> clap::Command {
+    let command = Arguments::command();
+    let cluster = command.get_arguments().find(|argument| argument.get_id() == "cluster").expect("there is --cluster").clone();
+    // A subcommand that has an argument of its own is not handed the global one.
+    command.mut_subcommand("compile", |compile| compile.arg(cluster.hide(true)))
 }
 
 /// What to do.
@@ -57,7 +79,7 @@ Examples:
   naam-run deploy mica.naam --as cache --bind table=index --bind heap=items --set cache=1
   naam-run deploy lookup.naam --as safe --bind table=index:read
 
-The place that will run the bundle proves every handler again first. A region that is shorter than its handlers
+The place that will run the bundle proves every handler again first. A region that is shorter than its handlers \
 demand is refused. Constants that are set make a bundle of its own, which is verified anew.")]
     Deploy(Deploy),
     /// Take no more requests for a deployment, wait for those under way, and remove it
@@ -70,7 +92,7 @@ demand is refused. Constants that are set make a bundle of its own, which is ver
 Example:
   naam-run invoke table/get --message '{\"key\": 7}'
 
-The message is the handler's struct as JSON: members by name, arrays as lists, byte arrays also as text. What is left
+The message is the handler's struct as JSON: members by name, arrays as lists, byte arrays also as text. What is left \
 out is zero.")]
     Invoke(Invoke),
     /// Let another user send requests to a deployment
@@ -116,7 +138,7 @@ pub struct Cluster {
     /// Executors of the host place: threads that run handlers, each on a core of its own if there are enough
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(EXECUTORS_MAX)))]
     pub host: u16,
-    /// Name of the cluster; other commands find it with --cluster
+    /// Name of the cluster, as --cluster gives it to other commands
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// What runs handlers
@@ -267,5 +289,25 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((left, right)) if !left.is_empty() && !right.is_empty() => Ok((left.to_owned(), right.to_owned())),
         _ => Err("expected two parts with `=` between them".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap's own check of the definitions.
+    #[test]
+    fn definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn only_commands_that_talk_to_a_cluster_offer_one() {
+        for (name, offered) in [("compile", false), ("status", true), ("deploy", true)] {
+            let help = command().try_get_matches_from(["naam-run", name, "--help"]).expect_err("help is no command").to_string();
+            assert_eq!(help.contains("--cluster"), offered, "{help}");
+            assert!(help.contains("--json"), "{help}");
+        }
     }
 }

@@ -12,13 +12,14 @@ use std::time::Duration;
 const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// Runs a cluster until it is stopped.
-pub fn run(options: &Cluster, cluster: &str, as_json: bool) -> Result<(), Failure> {
-    let options = Options {
-        name: options.name.clone().unwrap_or_else(|| cluster.to_owned()),
-        executors: options.host,
-        engine: options.engine.into(),
-        pin: !options.unpinned,
+pub fn run(options: &Cluster, cluster: Option<&str>, as_json: bool) -> Result<(), Failure> {
+    let name = match (options.name.as_deref(), cluster) {
+        (Some(name), Some(cluster)) if name != cluster => {
+            return Err(Failure::usage(format!("--name {name} and --cluster {cluster} name the new cluster differently")));
+        }
+        (name, cluster) => name.or(cluster).unwrap_or(NAME_DEFAULT).to_owned(),
     };
+    let options = Options { name, executors: options.host, engine: options.engine.into(), pin: !options.unpinned };
     let mut printed = None;
     let ran = node::run(&options, |address| {
         let value = json!({ "name": address.name, "directory": address.directory, "engine": options.engine, "host_executors": options.executors });

@@ -11,7 +11,6 @@ mod regions;
 mod status;
 
 use args::{Arguments, Command};
-use clap::Parser;
 use failure::Failure;
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
@@ -20,7 +19,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     runtime::node::enter(&NativePrograms::default());
-    let arguments = Arguments::parse();
+    let arguments = Arguments::of_this_process();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(arguments.json),
@@ -28,10 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let control = || Ok::<_, Failure>(Control::at(&Address::of(&arguments.cluster)?));
+    let control = || Ok::<_, Failure>(Control::at(&Address::of(arguments.cluster())?));
     let json = arguments.json;
     match &arguments.command {
-        Command::Cluster(options) => cluster::run(options, &arguments.cluster, json),
+        Command::Cluster(options) => cluster::run(options, arguments.cluster.as_deref(), json),
         Command::Stop => cluster::stop(&control()?, json),
         Command::Region(command) => regions::run(&control()?, command, json),
         Command::Deploy(options) => deployments::deploy(&control()?, options, json),

@@ -118,6 +118,7 @@ fn wrong_command_lines_are_usage_errors() {
         &["cluster", "--host", "0"],
         &["cluster", "--host", "65"],
         &["cluster", "--name", "../up"],
+        &["cluster", "--name", "one", "--cluster", "other"],
         &["region", "create", "r", "--bytes", "12X"],
         &["region", "create", "r"],
         &["deploy", "/nonexistent.naam", "--as", "a"],
