@@ -73,7 +73,7 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
 
     /// Number of the group of the key's main bucket.
     pub fn group(&self) -> u64 {
-        (self.state.bucket - TABLE_HEADER_BYTES) / BUCKET_BYTES >> GROUP_SHIFT
+        ((self.state.bucket - TABLE_HEADER_BYTES) / BUCKET_BYTES) >> GROUP_SHIFT
     }
 
     /// Offset of extra bucket `number`, 1 or more, of the key's group.
