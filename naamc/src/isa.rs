@@ -147,6 +147,26 @@ pub enum AluOperation {
     Move,
 }
 
+impl AluOperation {
+    /// All operations, `Move` last.
+    pub const ALL: [AluOperation; 14] = [
+        AluOperation::Add,
+        AluOperation::Subtract,
+        AluOperation::Multiply,
+        AluOperation::Divide,
+        AluOperation::SignedDivide,
+        AluOperation::Modulo,
+        AluOperation::SignedModulo,
+        AluOperation::Or,
+        AluOperation::And,
+        AluOperation::Xor,
+        AluOperation::ShiftLeft,
+        AluOperation::ShiftRight,
+        AluOperation::ShiftRightSigned,
+        AluOperation::Move,
+    ];
+}
+
 /// A condition, RFC 9669 section 4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[allow(missing_docs)]
@@ -175,6 +195,23 @@ pub enum Condition {
     SignedLess,
     #[n(10)]
     SignedLessOrEqual,
+}
+
+impl Condition {
+    /// All conditions.
+    pub const ALL: [Condition; 11] = [
+        Condition::Equal,
+        Condition::NotEqual,
+        Condition::AnySet,
+        Condition::Greater,
+        Condition::GreaterOrEqual,
+        Condition::Less,
+        Condition::LessOrEqual,
+        Condition::SignedGreater,
+        Condition::SignedGreaterOrEqual,
+        Condition::SignedLess,
+        Condition::SignedLessOrEqual,
+    ];
 }
 
 /// An atomic operation on memory, RFC 9669 section 5.3.

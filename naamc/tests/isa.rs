@@ -8,35 +8,6 @@ use naamc::isa::{
 };
 use std::collections::BTreeMap;
 
-const OPERATIONS: [AluOperation; 14] = [
-    AluOperation::Add,
-    AluOperation::Subtract,
-    AluOperation::Multiply,
-    AluOperation::Divide,
-    AluOperation::SignedDivide,
-    AluOperation::Modulo,
-    AluOperation::SignedModulo,
-    AluOperation::Or,
-    AluOperation::And,
-    AluOperation::Xor,
-    AluOperation::ShiftLeft,
-    AluOperation::ShiftRight,
-    AluOperation::ShiftRightSigned,
-    AluOperation::Move,
-];
-const CONDITIONS: [Condition; 11] = [
-    Condition::Equal,
-    Condition::NotEqual,
-    Condition::AnySet,
-    Condition::Greater,
-    Condition::GreaterOrEqual,
-    Condition::Less,
-    Condition::LessOrEqual,
-    Condition::SignedGreater,
-    Condition::SignedGreaterOrEqual,
-    Condition::SignedLess,
-    Condition::SignedLessOrEqual,
-];
 const WIDTHS: [Width; 2] = [Width::W32, Width::W64];
 const SIZES: [Size; 4] = [Size::B1, Size::B2, Size::B4, Size::B8];
 
@@ -46,12 +17,12 @@ fn every_shape(random: &mut Rng, targets: u32) -> Vec<Instruction> {
     let register = |random: &mut Rng| Register(random.u8(0..10));
     let offset = |random: &mut Rng| i32::from(random.i16(..));
     for width in WIDTHS {
-        for operation in OPERATIONS {
+        for operation in AluOperation::ALL {
             let (destination, source) = (register(random), Operand::Immediate(random.i32(..)));
             list.push(Instruction::Alu { width, operation, destination, source });
             list.push(Instruction::Alu { width, operation, destination, source: Operand::Register(Register(random.u8(0..=10))) });
         }
-        for condition in CONDITIONS {
+        for condition in Condition::ALL {
             let (left, right, target) = (Register(random.u8(0..=10)), Operand::Immediate(random.i32(..)), random.u32(0..targets));
             list.push(Instruction::JumpIf { width, condition, left, right, target });
             list.push(Instruction::JumpIf { width, condition, left, right: Operand::Register(register(random)), target });

@@ -6,37 +6,6 @@ use naamc::isa::{AluOperation, ByteOrder, Condition, Width};
 use naamc::verifier::value::Scalar;
 use naamc::verifier::{arithmetic, comparison};
 
-const OPERATIONS: [AluOperation; 14] = [
-    AluOperation::Add,
-    AluOperation::Subtract,
-    AluOperation::Multiply,
-    AluOperation::Divide,
-    AluOperation::SignedDivide,
-    AluOperation::Modulo,
-    AluOperation::SignedModulo,
-    AluOperation::Or,
-    AluOperation::And,
-    AluOperation::Xor,
-    AluOperation::ShiftLeft,
-    AluOperation::ShiftRight,
-    AluOperation::ShiftRightSigned,
-    AluOperation::Move,
-];
-
-const CONDITIONS: [Condition; 11] = [
-    Condition::Equal,
-    Condition::NotEqual,
-    Condition::AnySet,
-    Condition::Greater,
-    Condition::GreaterOrEqual,
-    Condition::Less,
-    Condition::LessOrEqual,
-    Condition::SignedGreater,
-    Condition::SignedGreaterOrEqual,
-    Condition::SignedLess,
-    Condition::SignedLessOrEqual,
-];
-
 const WIDTHS: [Width; 2] = [Width::W32, Width::W64];
 
 /// A number of the kinds that matter: small, near a power of two, near a sign, or anything.
@@ -147,7 +116,7 @@ fn arithmetic_holds_every_result() {
     let mut random = Rng::with_seed(1);
     for round in 0..40_000 {
         let ((numbers_a, a), (numbers_b, b)) = (sample(&mut random), sample(&mut random));
-        let (width, operation) = (WIDTHS[round % 2], OPERATIONS[round / 2 % OPERATIONS.len()]);
+        let (width, operation) = (WIDTHS[round % 2], AluOperation::ALL[round / 2 % AluOperation::ALL.len()]);
         let result = arithmetic::alu(width, operation, a, b);
         for (x, y) in numbers_a.iter().flat_map(|x| numbers_b.iter().map(move |y| (*x, *y))) {
             let expected = concrete(width, operation, x, y);
@@ -164,7 +133,7 @@ fn arithmetic_on_single_numbers_is_exact() {
     let mut random = Rng::with_seed(2);
     for round in 0..20_000 {
         let (a, b) = (number(&mut random), number(&mut random));
-        let (width, operation) = (WIDTHS[round % 2], OPERATIONS[round / 2 % OPERATIONS.len()]);
+        let (width, operation) = (WIDTHS[round % 2], AluOperation::ALL[round / 2 % AluOperation::ALL.len()]);
         let result = arithmetic::alu(width, operation, Scalar::constant(a), Scalar::constant(b));
         assert_eq!(result, Scalar::constant(concrete(width, operation, a, b)), "{a:#x} {operation:?} {b:#x} {width:?}");
     }
@@ -203,7 +172,7 @@ fn comparisons_keep_every_pair_that_agrees() {
     let mut impossible = 0;
     for round in 0..40_000 {
         let ((numbers_a, a), (numbers_b, b)) = (sample(&mut random), sample(&mut random));
-        let (width, condition) = (WIDTHS[round % 2], CONDITIONS[round / 2 % CONDITIONS.len()]);
+        let (width, condition) = (WIDTHS[round % 2], Condition::ALL[round / 2 % Condition::ALL.len()]);
         for outcome in [false, true] {
             let refined = comparison::refine(width, condition, outcome, a, b);
             impossible += usize::from(refined.is_none());
@@ -311,7 +280,9 @@ fn small_sets_are_exhaustively_sound() {
         for two in &pairs {
             let set = |pair: &[u64; 2]| Scalar::constant(pair[0]).join(Scalar::constant(pair[1]));
             let (a, b) = (set(one), set(two));
-            for (width, operation) in WIDTHS.iter().flat_map(|width| OPERATIONS.iter().map(move |operation| (*width, *operation))) {
+            for (width, operation) in
+                WIDTHS.iter().flat_map(|width| AluOperation::ALL.iter().map(move |operation| (*width, *operation)))
+            {
                 let result = arithmetic::alu(width, operation, a, b);
                 for (x, y) in [(one[0], two[0]), (one[0], two[1]), (one[1], two[0]), (one[1], two[1])] {
                     let expected = concrete(width, operation, x, y);

@@ -41,35 +41,8 @@ pub fn generate(random: &mut Rng) -> Function {
     Function { name: "random".into(), entry: Entry { body_bytes: BODY_BYTES, second_argument: None }, instructions: code }
 }
 
-const OPERATIONS: [AluOperation; 13] = [
-    AluOperation::Add,
-    AluOperation::Subtract,
-    AluOperation::Multiply,
-    AluOperation::Divide,
-    AluOperation::SignedDivide,
-    AluOperation::Modulo,
-    AluOperation::SignedModulo,
-    AluOperation::Or,
-    AluOperation::And,
-    AluOperation::Xor,
-    AluOperation::ShiftLeft,
-    AluOperation::ShiftRight,
-    AluOperation::ShiftRightSigned,
-];
-
-const CONDITIONS: [Condition; 11] = [
-    Condition::Equal,
-    Condition::NotEqual,
-    Condition::AnySet,
-    Condition::Greater,
-    Condition::GreaterOrEqual,
-    Condition::Less,
-    Condition::LessOrEqual,
-    Condition::SignedGreater,
-    Condition::SignedGreaterOrEqual,
-    Condition::SignedLess,
-    Condition::SignedLessOrEqual,
-];
+/// All but `Move`.
+const OPERATIONS: &[AluOperation] = AluOperation::ALL.split_at(AluOperation::ALL.len() - 1).0;
 
 const SIZES: [Size; 4] = [Size::B1, Size::B2, Size::B4, Size::B8];
 
@@ -171,7 +144,7 @@ impl Maker<'_> {
             0 => Operand::Register(self.number()),
             _ => Operand::Immediate(self.random.i32(-2..70)),
         };
-        let condition = CONDITIONS[self.random.usize(0..CONDITIONS.len())];
+        let condition = Condition::ALL[self.random.usize(0..Condition::ALL.len())];
         Instruction::JumpIf { width: self.width(), condition, left, right, target: 0 }
     }
 
@@ -427,7 +400,7 @@ fn change(code: &mut [Instruction], random: &mut Rng) {
         Instruction::Load { offset, .. } | Instruction::Store { offset, .. } => *offset += random.i32(-16..17),
         Instruction::JumpIf { target, condition, .. } => match random.bool() {
             true => *target = random.u32(0..length),
-            false => *condition = CONDITIONS[random.usize(0..CONDITIONS.len())],
+            false => *condition = Condition::ALL[random.usize(0..Condition::ALL.len())],
         },
         Instruction::CallHelper { number } => *number = random.i32(1..11),
         other => *other = Instruction::LoadImmediate { destination: Register(random.u8(0..10)), value: random.u64(0..200) },
