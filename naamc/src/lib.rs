@@ -1,7 +1,7 @@
 //! Compiles and verifies handler ELFs into portable message bundles with memory-access manifests.
 //!
 //! Everything static lives here: instructions, objects, the verifier, contracts, bundles and the reference interpreter. No unsafe
-//! code, no sockets, no code generation. Modules depend on those above them in this list only.
+//! code, no sockets, no code generation. The order in which modules may use each other is in `tests/layers.rs`.
 #![forbid(unsafe_code)]
 
 pub mod abi;
