@@ -73,6 +73,7 @@ impl Fields {
     }
 }
 
+/// Longer than a screen: a table, a row an instruction, that is read beside RFC 9669's and would hide gaps in pieces.
 fn fields(
     instruction: &Instruction,
     index: usize,

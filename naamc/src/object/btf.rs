@@ -206,6 +206,7 @@ impl<'a> Btf<'a> {
         }
     }
 
+    /// Longer than a screen: a table, a row a kind, in the order of the kernel's `btf.h`.
     fn record(&self, reader: &mut Reader) -> Result<BtfType<'a>, Finding> {
         let name = self.string(reader.u32()?)?;
         let information = reader.u32()?;
