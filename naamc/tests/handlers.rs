@@ -2,6 +2,9 @@
 //! records must, whether a message runs through, is suspended before every UDMA call, or leaves there as a continuation and is resumed in an
 //! activation full of somebody else's bytes.
 
+#[path = "../../testdata/handlers/samples.rs"]
+mod samples;
+
 use naamc::activation::Activation;
 use naamc::continuation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
@@ -126,55 +129,25 @@ impl Handlers {
     }
 }
 
-fn bytes_of(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2).map(|index| u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).expect("hex")).collect()
-}
-
-/// The samples give the results, replies and region contents that a native run of the same C gave (`testdata/handlers/samples.txt`).
+/// The samples give the results, replies and region contents that a native run of the same C gave.
 #[test]
 fn samples_compute_what_the_same_c_computes_natively() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/handlers/samples.txt");
-    let text = std::fs::read_to_string(path).expect("testdata is part of the repository");
-    let mut handlers = None;
-    let mut regions: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut cases = 0;
-    for block in text.split("case ") {
-        // A block begins with a case, but for the first, and may end with the next file's lines.
-        let mut lines = block.lines().map(|line| line.split_once(' ').unwrap_or((line, ""))).peekable();
-        if let Some(handlers) = &handlers {
-            let handlers: &Handlers = handlers;
-            let (name, request) = lines.next().expect("a request");
-            let result: i32 = lines.next_if(|line| line.0 == "result").expect("a result").1.parse().expect("a number");
-            let reply = bytes_of(lines.next_if(|line| line.0 == "reply").expect("a reply").1);
-            let mut after = regions.clone();
-            while let Some((_, change)) = lines.next_if(|line| line.0 == "after") {
-                let (region, bytes) = change.split_once(' ').expect("a region");
-                after.insert(region.to_string(), bytes_of(bytes));
-            }
+    for file in samples::files() {
+        let handlers = Handlers::load(&file.name, &[]);
+        for case in &file.cases {
             for journey in JOURNEYS {
-                let memory = handlers.regions.iter().map(|region| RegionMemory::new(regions[region].clone())).collect();
+                let memory = handlers.regions.iter().map(|region| RegionMemory::new(file.regions[region].clone())).collect();
                 let mut surroundings = Surroundings { regions: memory, executor: 1, operations_left: 0 };
-                let got = handlers.call(name, &bytes_of(request), &mut surroundings, journey);
-                assert_eq!(got, (result, reply.clone()), "{name} {request} {journey:?}");
+                let (result, reply) = handlers.call(&case.handler, &case.request, &mut surroundings, journey);
+                let context = format!("{} {:02x?} {journey:?}", case.handler, case.request);
+                assert_eq!((result, &reply), (case.result, &case.reply), "{context}");
                 for (region, memory) in handlers.regions.iter().zip(&surroundings.regions) {
-                    assert_eq!(memory.bytes(), after[region], "{name} {request} {journey:?}: region {region}");
+                    assert_eq!(memory.bytes(), case.after(&file, region), "{context}: region {region}");
                 }
             }
-            cases += 1;
         }
-        for (word, rest) in lines {
-            match word {
-                "file" => {
-                    handlers = Some(Handlers::load(rest, &[]));
-                    regions.clear();
-                }
-                "region" => {
-                    let (region, bytes) = rest.split_once(' ').expect("a region");
-                    regions.insert(region.to_string(), bytes_of(bytes));
-                }
-                _ => panic!("unknown line {word}"),
-            }
-        }
+        cases += file.cases.len();
     }
     assert!(cases >= 300, "{cases} cases");
 }

@@ -9,6 +9,8 @@ mod driver;
 mod edge;
 #[path = "jit/generator.rs"]
 mod generator;
+#[path = "../../testdata/handlers/samples.rs"]
+mod samples;
 
 use differential::{Case, is_fault};
 use fastrand::Rng;
@@ -158,67 +160,30 @@ fn engines_agree_at_the_edge_of_what_verifies() {
     assert!(accepted >= PROGRAMS / 3, "the verifier refuses too many");
 }
 
-/// Whether a line of the samples says what its case must do.
-fn is_expectation(line: &str) -> bool {
-    ["result", "reply", "after"].iter().any(|word| line.starts_with(word))
-}
-
 /// Proves that the sample handlers, as clang compiled them, compute on both engines and with any suspensions what the same C computes natively.
 #[test]
 fn samples_compute_what_native_code_computes() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/handlers");
-    let text = std::fs::read_to_string(format!("{folder}/samples.txt")).expect("the samples are in testdata");
-    let (mut object, mut regions, mut count, mut suspensions) = (None, Vec::new(), 0, 0);
-    let mut lines = text.lines().peekable();
-    while let Some(line) = lines.next() {
-        let fields: Vec<&str> = line.split(' ').collect();
-        match fields[..] {
-            ["file", name] => {
-                let elf = std::fs::read(format!("{folder}/{name}.o")).expect("its ELF is there");
-                let read = naamc::object::read(&elf).expect("it is an object");
-                regions = vec![Vec::new(); read.environment.regions.len()];
-                object = Some(read);
-            }
-            ["region", name, content] => {
-                let object = object.as_ref().expect("a file first");
-                let index =
-                    object.environment.regions.iter().position(|region| region.name == name).expect("it declares the region");
-                regions[index] = driver::bytes(content);
-            }
-            ["case", handler, body] => {
-                let object = object.as_ref().expect("a file first");
-                let handler = object.handlers.iter().find(|found| found.name == handler).expect("it has the handler");
-                let (function, _) = object.flatten(handler).expect("it is flat");
-                // Whether all of them verify is another test's question.
-                let Ok(proof) = Proof::prove(function, &object.environment) else {
-                    while lines.next_if(|line| is_expectation(line)).is_some() {}
-                    continue;
-                };
-                let case = Case::new(Arc::new(proof), &object.environment, regions.clone(), driver::bytes(body), 1 << 20, 4096);
-                let (result, stops) = case.agree();
-                let mut expected = regions.clone();
-                while let Some(line) = lines.next_if(|line| is_expectation(line)) {
-                    let fields: Vec<&str> = line.split(' ').collect();
-                    match fields[..] {
-                        ["result", number] => {
-                            let Outcome::Finished(value) = result.outcome else { panic!("{}: {result:?}", handler.name) };
-                            assert_eq!((value as i32).to_string(), number, "{}", handler.name);
-                        }
-                        ["reply", content] => {
-                            assert_eq!(result.body[..result.reply_bytes as usize], driver::bytes(content), "{}", handler.name);
-                        }
-                        ["after", name, content] => {
-                            let index = object.environment.regions.iter().position(|region| region.name == name);
-                            expected[index.expect("it declares the region")] = driver::bytes(content);
-                        }
-                        _ => panic!("{line}"),
-                    }
-                }
-                assert!(result.regions == expected, "{}: regions differ", handler.name);
-                count += 1;
-                suspensions += stops;
-            }
-            _ => panic!("{line}"),
+    let (mut count, mut suspensions) = (0, 0);
+    for file in samples::files() {
+        let path = format!("{}/../testdata/handlers/{}.o", env!("CARGO_MANIFEST_DIR"), file.name);
+        let elf = std::fs::read(path).expect("its ELF is there");
+        let object = naamc::object::read(&elf).expect("it is an object");
+        let regions = &object.environment.regions;
+        for expected in &file.cases {
+            let handler = object.handlers.iter().find(|found| found.name == expected.handler).expect("it has the handler");
+            let (function, _) = object.flatten(handler).expect("it is flat");
+            // Whether all of them verify is another test's question.
+            let Ok(proof) = Proof::prove(function, &object.environment) else { continue };
+            let before: Vec<Vec<u8>> = regions.iter().map(|region| file.regions[&region.name].clone()).collect();
+            let case = Case::new(Arc::new(proof), &object.environment, before, expected.request.clone(), 1 << 20, 4096);
+            let (result, stops) = case.agree();
+            let Outcome::Finished(value) = result.outcome else { panic!("{}: {result:?}", handler.name) };
+            assert_eq!(value as i32, expected.result, "{}", handler.name);
+            assert_eq!(result.body[..result.reply_bytes as usize], expected.reply, "{}", handler.name);
+            let after: Vec<&[u8]> = regions.iter().map(|region| expected.after(&file, &region.name)).collect();
+            assert!(result.regions == after, "{}: regions differ", handler.name);
+            count += 1;
+            suspensions += stops;
         }
     }
     println!("{count} cases, {suspensions} suspensions");
