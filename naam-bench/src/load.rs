@@ -255,13 +255,18 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         while self.again.is_empty()
             && let Some(tag) = self.free.last().copied()
         {
-            let Some(pending) = self.next(source, now_ns) else {
+            let Some((operation, number, version)) = self.next(source) else {
                 exhausted = true;
                 break;
             };
             self.free.pop();
-            self.pending[tag as usize] = pending;
-            if self.send(tag, pending)? {
+            // Field by field: a copy of the whole would wait for the stores of its parts.
+            let pending = &mut self.pending[tag as usize];
+            pending.operation = operation;
+            pending.number = number;
+            pending.version = version;
+            pending.sent_ns = now_ns;
+            if self.send(tag, operation, number, version)? {
                 sent += 1;
             } else {
                 self.again.push(tag);
@@ -275,7 +280,8 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
     fn send_again(&mut self) -> Result<usize, String> {
         let mut sent = 0;
         while let Some(tag) = self.again.last().copied() {
-            if !self.send(tag, self.pending[tag as usize])? {
+            let Pending { operation, number, version, .. } = self.pending[tag as usize];
+            if !self.send(tag, operation, number, version)? {
                 break;
             }
             self.again.pop();
@@ -284,8 +290,10 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         Ok(sent)
     }
 
-    /// The next request of the source. What a read must return, and the version of a write, are settled here.
-    fn next(&self, source: &mut Source<'_>, sent_ns: u64) -> Option<Pending> {
+    /// The next request of the source: operation, record and version. What a read must return, and the version of a write, are settled
+    /// here.
+    #[inline(always)]
+    fn next(&self, source: &mut Source<'_>) -> Option<(Operation, u64, u32)> {
         let versions = &self.shared.versions;
         let (operation, number) = match source {
             Source::Load(records) => (Operation::Insert, versions.take_number(*records)?),
@@ -297,7 +305,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                 }
                 // Nobody writes: where versions are counted, the newest is the only right one.
                 let version = if self.shared.stamp == Stamp::Counted { versions.newest(number) } else { versions.floor(number) };
-                return Some(Pending { operation: Operation::Read, number, version, sent_ns });
+                return Some((Operation::Read, number, version));
             }
             Source::Stream(stream, distribution) => {
                 versions.prefetch(stream.ahead().number());
@@ -314,13 +322,12 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             }
         };
         let version = if operation == Operation::Read { versions.floor(number) } else { versions.begin_write(number) };
-        Some(Pending { operation, number, version, sent_ns })
+        Some((operation, number, version))
     }
 
     /// Writes the request and gives it to the connection.
     #[inline]
-    fn send(&mut self, tag: u32, request: Pending) -> Result<bool, String> {
-        let Pending { operation, number, version, .. } = request;
+    fn send(&mut self, tag: u32, operation: Operation, number: u64, version: u32) -> Result<bool, String> {
         let (key_bytes, value_bytes) = (self.shared.key_bytes, self.shared.value_bytes);
         let request = &mut self.request;
         let value_start = mica::value_offset(key_bytes);
