@@ -177,7 +177,7 @@ impl<'a> Turn<'a> {
     }
 
     /// `naam_read`, for native programs and engines' general case.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, region: u16, offset: u64, destination: &mut [u8]) -> Issued {
         let region = match self.reach(region) {
             Ok(region) => region,

@@ -24,8 +24,8 @@ pub const PAGE_BYTES: u64 = 4096;
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// Bytes of one shared memory at most. Keeps every sum of an offset and a length far from overflow.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
-/// Lines prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
-const PREFETCH_LINES_MAX: u64 = 16;
+/// Bytes prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
+const PREFETCH_BYTES_MAX: u64 = 1024;
 /// Regions at least this long count as cold. What is shorter mostly lies in some cache, and waiting for that costs less than a suspension.
 const COLD_BYTES_MIN: u64 = 4 << 20;
 
@@ -394,14 +394,15 @@ impl Region {
     /// Asks the memory for the lines of a read that comes soon. Nothing happens for lines outside.
     #[inline]
     pub fn prefetch(&self, offset: u64, length: u64) {
-        if !self.is_local() || length == 0 || offset >= self.length_bytes {
+        let inside = self.length_bytes.saturating_sub(offset).min(length).min(PREFETCH_BYTES_MAX);
+        if !self.is_local() || inside == 0 {
             return;
         }
         let line = CACHE_LINE_BYTES as u64;
-        let last = offset.saturating_add(length - 1).min(self.length_bytes - 1) / line;
-        let first = offset / line;
-        for line_index in first..=last.min(first + PREFETCH_LINES_MAX - 1) {
-            prefetch_line(self.base.wrapping_add((line_index * line / 8) as usize));
+        let mut at = offset & !(line - 1);
+        while at < offset + inside {
+            prefetch_line(self.base.wrapping_byte_add(at as usize));
+            at += line;
         }
     }
 }
