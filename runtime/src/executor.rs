@@ -617,6 +617,7 @@ impl<L: Link> Executor<L> {
 
 impl Pool {
     /// Asks for the lines of an activation with which its turn begins: its state, and the end of its stack with the body's begin.
+    #[inline(always)]
     fn prefetch(&self, index: u32) {
         let activation = &self.activations[index as usize];
         prefetch_line(activation);
