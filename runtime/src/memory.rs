@@ -203,6 +203,49 @@ impl Mapping {
     }
 }
 
+/// Some words of a mapping, as many as a power of two: what is read and written in circles.
+#[derive(Clone, Debug)]
+pub struct Circle {
+    start: NonNull<AtomicU64>,
+    words: usize,
+    /// Keeps the words mapped.
+    _mapping: Arc<Mapping>,
+}
+
+// SAFETY: the pointer points into the mapping, which is accessed by atomics only.
+unsafe impl Send for Circle {}
+// SAFETY: as above.
+unsafe impl Sync for Circle {}
+
+impl Circle {
+    /// So many words from `start` on; `None` if the mapping has no such words or they are not as many as a power of two.
+    pub fn new(mapping: Arc<Mapping>, start: usize, words: usize) -> Option<Circle> {
+        let first = NonNull::from(mapping.words().get(start..start.checked_add(words)?)?).cast();
+        words.is_power_of_two().then_some(Circle { start: first, words, _mapping: mapping })
+    }
+
+    /// Its words.
+    #[inline]
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `new` took so many words out of the mapping, which lives as long as `self`; every access goes through atomics.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+
+    /// The index of the word that so many bytes, counted for ever, lead to.
+    #[inline]
+    pub fn index(&self, bytes: u64) -> usize {
+        (bytes / 8) as usize & (self.words - 1)
+    }
+
+    /// The words from there to the end of the circle.
+    #[inline]
+    pub fn rest(&self, bytes: u64) -> &[AtomicU64] {
+        let index = self.index(bytes);
+        // SAFETY: the index is below `words`, a power of two, of which one less is the mask.
+        unsafe { self.words().get_unchecked(index..) }
+    }
+}
+
 /// Shared memory mapped for reading only.
 #[derive(Debug)]
 pub struct ReadOnlyMapping(Pointer);

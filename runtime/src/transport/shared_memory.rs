@@ -17,7 +17,7 @@
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
-use crate::memory::{Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words};
+use crate::memory::{Circle, Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words};
 use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
@@ -108,48 +108,38 @@ pub struct RingLink {
     current_bytes: usize,
 }
 
-/// A ring's place in the memory, in words.
-#[derive(Clone, Copy, Debug)]
-struct Ring {
-    start: usize,
-    words: usize,
-}
+/// One of the two rings.
+#[derive(Clone, Debug)]
+struct Ring(Circle);
 
 impl Ring {
-    fn bytes(self) -> u64 {
-        self.words as u64 * 8
-    }
-
-    /// The ring's words, and the index of the cursor's among them.
-    #[inline]
-    fn at(self, mapping: &Mapping, cursor: u64) -> (&[AtomicU64], usize) {
-        (&mapping.words()[self.start..self.start + self.words], (cursor / 8) as usize & (self.words - 1))
+    fn bytes(&self) -> u64 {
+        self.0.words().len() as u64 * 8
     }
 
     /// An address in each line of this many bytes from a cursor on.
     #[inline]
-    fn lines(self, mapping: &Mapping, cursor: u64, bytes: usize) -> impl Iterator<Item = *const AtomicU64> {
-        let (words, at) = self.at(mapping, cursor);
-        let (start, mask) = (words.as_ptr(), words.len() - 1);
-        (0..bytes / RECORD_ALIGNMENT_BYTES).map(move |line| start.wrapping_add((at + line * 8) & mask))
+    fn lines(&self, cursor: u64, bytes: usize) -> impl Iterator<Item = *const AtomicU64> {
+        let start = self.0.words().as_ptr();
+        let line = move |line| start.wrapping_add(self.0.index(cursor + (line * RECORD_ALIGNMENT_BYTES) as u64));
+        (0..bytes / RECORD_ALIGNMENT_BYTES).map(line)
     }
 
     /// The words of a header. Records are aligned to 64 bytes, so it never wraps around.
     #[inline]
-    fn header(self, mapping: &Mapping, cursor: u64) -> &[AtomicU64] {
-        let at = self.start + ((cursor / 8) as usize & (self.words - 1));
-        &mapping.words()[at..at + HEADER_BYTES / 8]
+    fn header(&self, cursor: u64) -> &[AtomicU64] {
+        &self.0.rest(cursor)[..HEADER_BYTES / 8]
     }
 
     #[inline]
-    fn load_header(self, mapping: &Mapping, cursor: u64) -> HeaderWords {
-        let words = self.header(mapping, cursor);
+    fn load_header(&self, cursor: u64) -> HeaderWords {
+        let words = self.header(cursor);
         HeaderWords(std::array::from_fn(|index| words[index].load(Ordering::Relaxed)))
     }
 
     #[inline]
-    fn store_header(self, mapping: &Mapping, cursor: u64, header: &HeaderWords) {
-        for (word, value) in self.header(mapping, cursor).iter().zip(header.0) {
+    fn store_header(&self, cursor: u64, header: &HeaderWords) {
+        for (word, value) in self.header(cursor).iter().zip(header.0) {
             word.store(value, Ordering::Relaxed);
         }
     }
@@ -157,28 +147,26 @@ impl Ring {
     /// Copies a record's part at this cursor, which may wrap around the ring's end. At most a ring's worth. The cursors order these
     /// accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
     #[inline]
-    fn load(self, mapping: &Mapping, cursor: u64, destination: &mut [u8]) {
-        let (words, at) = self.at(mapping, cursor);
-        let first = (self.words - at) * 8;
-        if destination.len() <= first {
-            return load_words(&words[at..], destination);
+    fn load(&self, cursor: u64, destination: &mut [u8]) {
+        let words = self.0.rest(cursor);
+        if destination.len() <= words.len() * 8 {
+            return load_words(words, destination);
         }
-        let (one, other) = destination.split_at_mut(first);
-        load_words(&words[at..], one);
-        load_words(words, other);
+        let (one, other) = destination.split_at_mut(words.len() * 8);
+        load_words(words, one);
+        load_words(self.0.words(), other);
     }
 
     /// Likewise.
     #[inline]
-    fn store(self, mapping: &Mapping, cursor: u64, source: &[u8]) {
-        let (words, at) = self.at(mapping, cursor);
-        let first = (self.words - at) * 8;
-        if source.len() <= first {
-            return store_words(&words[at..], source, Ordering::Relaxed);
+    fn store(&self, cursor: u64, source: &[u8]) {
+        let words = self.0.rest(cursor);
+        if source.len() <= words.len() * 8 {
+            return store_words(words, source, Ordering::Relaxed);
         }
-        let (one, other) = source.split_at(first);
-        store_words(&words[at..], one, Ordering::Relaxed);
-        store_words(words, other, Ordering::Relaxed);
+        let (one, other) = source.split_at(words.len() * 8);
+        store_words(words, one, Ordering::Relaxed);
+        store_words(self.0.words(), other, Ordering::Relaxed);
     }
 }
 
@@ -211,15 +199,17 @@ impl RingLink {
         Ok((RingLink::server(mapping.clone(), sizes, server_wake)?, RingLink::client(mapping, sizes, client_wake)?))
     }
 
-    fn rings(mapping: &Mapping, sizes: RingSizes) -> io::Result<(Ring, Ring)> {
-        if !sizes.are_legal() || mapping.length_bytes() < sizes.memory_bytes() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("rings of {sizes:?} in {} bytes", mapping.length_bytes()),
-            ));
-        }
-        let requests = Ring { start: CONTROL_BYTES as usize / 8, words: sizes.request_bytes as usize / 8 };
-        Ok((requests, Ring { start: requests.start + requests.words, words: sizes.reply_bytes as usize / 8 }))
+    fn rings(mapping: &Arc<Mapping>, sizes: RingSizes) -> io::Result<(Ring, Ring)> {
+        let ring = |start_bytes: u64, bytes: u32| {
+            let circle = Circle::new(mapping.clone(), start_bytes as usize / 8, bytes as usize / 8);
+            circle.filter(|_| sizes.are_legal()).map(Ring)
+        };
+        let requests = ring(CONTROL_BYTES, sizes.request_bytes);
+        let replies = ring(CONTROL_BYTES + u64::from(sizes.request_bytes), sizes.reply_bytes);
+        requests.zip(replies).ok_or_else(|| {
+            let reason = format!("rings of {sizes:?} in {} bytes", mapping.length_bytes());
+            io::Error::new(io::ErrorKind::InvalidInput, reason)
+        })
     }
 
     fn new(mapping: Arc<Mapping>, wake: Wake, outgoing: Ring, incoming: Ring) -> RingLink {
@@ -287,7 +277,7 @@ impl Link for RingLink {
                     return Ok(None);
                 }
             }
-            let header = self.incoming.load_header(&self.mapping, self.taken);
+            let header = self.incoming.load_header(self.taken);
             let length = header.length_field() as usize;
             if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || record_bytes(length) as u64 > self.received - self.taken {
                 return Err(Broken::Record);
@@ -303,7 +293,7 @@ impl Link for RingLink {
         debug_assert!(offset.is_multiple_of(8), "records are copied by words");
         let there = self.current_bytes.saturating_sub(HEADER_BYTES + offset).min(destination.len());
         let (inside, beyond) = destination.split_at_mut(there);
-        self.incoming.load(&self.mapping, self.taken + (HEADER_BYTES + offset) as u64, inside);
+        self.incoming.load(self.taken + (HEADER_BYTES + offset) as u64, inside);
         beyond.fill(0);
     }
 
@@ -311,7 +301,7 @@ impl Link for RingLink {
     fn advance(&mut self) {
         let bytes = record_bytes(self.current_bytes);
         if self.received - self.taken > PREFETCH_BYTES {
-            self.incoming.lines(&self.mapping, self.taken + PREFETCH_BYTES, bytes).for_each(prefetch_line);
+            self.incoming.lines(self.taken + PREFETCH_BYTES, bytes).for_each(prefetch_line);
         }
         self.taken += bytes as u64;
         self.current_bytes = 0;
@@ -338,14 +328,14 @@ impl Link for RingLink {
         if bytes > self.free_bytes() {
             return;
         }
-        self.outgoing.store_header(&self.mapping, self.sent, header);
-        self.outgoing.store(&self.mapping, self.sent + HEADER_BYTES as u64, body);
+        self.outgoing.store_header(self.sent, header);
+        self.outgoing.store(self.sent + HEADER_BYTES as u64, body);
         if !continuation.is_empty() {
-            self.outgoing.store(&self.mapping, self.sent + body_end.next_multiple_of(8) as u64, continuation);
+            self.outgoing.store(self.sent + body_end.next_multiple_of(8) as u64, continuation);
         }
         self.sent += bytes as u64;
         // The peer has read these lines long ago: fetch them back before the next message is written.
-        self.outgoing.lines(&self.mapping, self.sent + PREFETCH_BYTES, bytes).for_each(prefetch_line_for_writing);
+        self.outgoing.lines(self.sent + PREFETCH_BYTES, bytes).for_each(prefetch_line_for_writing);
     }
 
     #[inline]
