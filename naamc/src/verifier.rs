@@ -173,6 +173,6 @@ pub struct Loop {
     pub head: u32,
     /// Largest number of times its back edges are taken each time it is entered, if proved.
     pub trips_max: Option<u64>,
-    /// Whether its back edges take fuel: no bound was proved, or the whole would run over 2^20 instructions.
+    /// Whether its back edges take fuel: no bound was proved, or with it the handler would run over 2^20 instructions without fuel.
     pub metered: bool,
 }

@@ -148,7 +148,7 @@ fn bounds(manifest: &Manifest) -> String {
         Some(most) => at_most(most, what),
         None => format!("{what}s limited by the deployment"),
     };
-    let metered = if manifest.metered { "; loops without a proved bound take fuel" } else { "" };
+    let metered = if manifest.metered { "; loops take fuel that have no proved bound or would run long" } else { "" };
     format!(
         "{}, {}{metered}",
         bound(manifest.udma_operations_max, "UDMA operation"),

@@ -11,11 +11,12 @@ use super::{Access, Analysis, Loop};
 use crate::abi::REGISTERS_MAX;
 use crate::cfg::Graph;
 use crate::isa::{AluOperation, Instruction, Operand, Register, Size, Width};
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
-/// A loop that may run more instructions than this each time it is entered is metered.
+/// Instructions that a handler runs at most without fuel: from its start, or from one metered back edge, to the next or to its end.
 const UNMETERED_INSTRUCTIONS_MAX: u64 = 1 << 20;
-/// Inside a metered loop, where it runs as often as there is fuel, an unmetered loop may run this many.
+/// Of these, what unmetered loops inside a metered one run together in one of its rounds, of which there are as many as there is fuel.
 const NESTED_INSTRUCTIONS_MAX: u64 = 1 << 12;
 /// Work that all loops of a function together get; loops beyond it are metered.
 const LOOP_STEPS_MAX: u64 = 2_000_000;
@@ -28,6 +29,8 @@ pub(super) struct Body {
     pub(super) blocks: Vec<u32>,
     /// Whether it can only be entered at its head.
     pub(super) reducible: bool,
+    /// Whether all of its blocks are known.
+    complete: bool,
 }
 
 /// The loops of a graph, ascending by head. Where loops are so many and so large that this takes too long, the rest have only their head.
@@ -39,9 +42,10 @@ pub(super) fn bodies(graph: &Graph) -> Vec<Body> {
         let Some(head_block) = graph.block_of(*head).map(|block| block as u32) else { continue };
         let mut blocks = vec![head_block];
         member[head_block as usize] = number as u32;
-        let mut reducible = steps <= LOOP_STEPS_MAX;
+        let complete = steps <= LOOP_STEPS_MAX;
+        let mut reducible = complete;
         let sources = graph.blocks()[head_block as usize].predecessors.iter().copied().filter(|source| *source >= head_block);
-        let mut pending: Vec<u32> = if reducible { sources.collect() } else { Vec::new() };
+        let mut pending: Vec<u32> = if complete { sources.collect() } else { Vec::new() };
         while let Some(block) = pending.pop() {
             if std::mem::replace(&mut member[block as usize], number as u32) == number as u32 {
                 continue;
@@ -52,7 +56,7 @@ pub(super) fn bodies(graph: &Graph) -> Vec<Body> {
             pending.extend(&graph.blocks()[block as usize].predecessors);
         }
         blocks.sort_unstable();
-        bodies.push(Body { head: *head, blocks, reducible });
+        bodies.push(Body { head: *head, blocks, reducible, complete });
     }
     bodies
 }
@@ -77,49 +81,120 @@ pub(super) fn loops(graph: &Graph, instructions: &[Instruction], contracts: &Con
     found
 }
 
-/// Decides which bounded loops are metered all the same, inner ones first.
+/// Decides which bounded loops are metered all the same: first those that are too long alone, inner ones first, then the costliest of those
+/// that are too long together.
 fn meter(graph: &Graph, bodies: &[Body], loops: &mut [Loop]) {
     let mut around: Vec<Vec<u32>> = vec![Vec::new(); graph.blocks().len()];
     for (index, body) in bodies.iter().enumerate() {
         body.blocks.iter().for_each(|block| around[*block as usize].push(index as u32));
     }
     let work: u64 = around.iter().map(|loops| (loops.len() * loops.len()) as u64).sum();
-    if work > LOOP_STEPS_MAX {
+    // Of a loop whose blocks are not known it is not known either what it repeats.
+    if work > LOOP_STEPS_MAX || bodies.iter().any(|body| !body.complete) {
         loops.iter_mut().for_each(|found| found.metered = true);
         return;
     }
+    let nest = Nest { graph, bodies, around };
     let mut order: Vec<usize> = (0..bodies.len()).collect();
     order.sort_by_key(|index| (bodies[*index].blocks.len(), *index));
     for index in &order {
         if !loops[*index].metered {
-            loops[*index].metered = instructions_of(graph, bodies, loops, &around, *index) > UNMETERED_INSTRUCTIONS_MAX;
+            loops[*index].metered = nest.instructions_of(loops, *index) > UNMETERED_INSTRUCTIONS_MAX;
         }
     }
     for index in &order {
-        let head = bodies[*index].blocks.first().map_or(0, |block| *block as usize);
-        let inside_metered = around[head].iter().any(|outer| *outer as usize != *index && loops[*outer as usize].metered);
-        if !loops[*index].metered && inside_metered {
-            loops[*index].metered = instructions_of(graph, bodies, loops, &around, *index) > NESTED_INSTRUCTIONS_MAX;
+        if !loops[*index].metered && nest.inside_metered(loops, *index) {
+            loops[*index].metered = nest.instructions_of(loops, *index) > NESTED_INSTRUCTIONS_MAX;
         }
+    }
+    // Metering a loop makes all around it cheaper, and asks more of what is inside: so each has to be looked at once.
+    let mut pending: Vec<usize> = (0..bodies.len()).filter(|index| loops[*index].metered).collect();
+    let straight: u64 = graph.blocks().iter().map(|block| u64::from(block.end - block.start)).sum();
+    nest.meter_costliest(loops, None, UNMETERED_INSTRUCTIONS_MAX.saturating_sub(straight), &mut pending);
+    while let Some(index) = pending.pop() {
+        nest.meter_costliest(loops, Some(index), NESTED_INSTRUCTIONS_MAX, &mut pending);
     }
 }
 
-/// Instructions of one entry of a loop at most, metered loops inside it counted once. `around` are the loops around each block.
-fn instructions_of(graph: &Graph, bodies: &[Body], loops: &[Loop], around: &[Vec<u32>], index: usize) -> u64 {
-    let inner = |block: u32| {
-        let inside = around[block as usize].iter().map(|other| *other as usize);
-        inside
-            .filter(|other| {
-                *other == index || (bodies[*other].blocks.len() <= bodies[index].blocks.len() && !loops[*other].metered)
-            })
-            .map(|other| loops[other].trips_max.map_or(u64::MAX, |trips| trips.saturating_add(1)))
-            .fold(1, u64::saturating_mul)
-    };
-    let of = |block: &u32| {
-        let code = &graph.blocks()[*block as usize];
-        inner(*block).saturating_mul(u64::from(code.end - code.start))
-    };
-    bodies[index].blocks.iter().map(of).fold(0, u64::saturating_add)
+/// Loops inside each other.
+struct Nest<'a> {
+    graph: &'a Graph,
+    bodies: &'a [Body],
+    /// The loops around each block.
+    around: Vec<Vec<u32>>,
+}
+
+impl Nest<'_> {
+    /// Meters the costliest of the outermost unmetered loops in a loop (or in the whole function) until all of them together run no more
+    /// than `instructions_max` each time it is gone through. Loops that come to be metered are added to `pending`.
+    fn meter_costliest(&self, loops: &mut [Loop], region: Option<usize>, instructions_max: u64, pending: &mut Vec<usize>) {
+        // Of two that cost the same the first in the code is metered.
+        let cost = |loops: &[Loop], index: usize| (self.instructions_of(loops, index), Reverse(index));
+        let mut costs: BinaryHeap<(u64, Reverse<usize>)> =
+            self.outermost(loops, region).into_iter().map(|index| cost(loops, index)).collect();
+        let mut sum = costs.iter().map(|(instructions, _)| u128::from(*instructions)).sum::<u128>();
+        while sum > u128::from(instructions_max)
+            && let Some((instructions, Reverse(costliest))) = costs.pop()
+        {
+            loops[costliest].metered = true;
+            pending.push(costliest);
+            sum -= u128::from(instructions);
+            for inner in self.outermost(loops, Some(costliest)) {
+                let cost = cost(loops, inner);
+                sum += u128::from(cost.0);
+                costs.push(cost);
+            }
+        }
+    }
+
+    /// The unmetered loops in a loop, or in the whole function, that are in no other unmetered loop there.
+    fn outermost(&self, loops: &[Loop], region: Option<usize>) -> Vec<usize> {
+        let unmetered = |index: usize| !loops[index].metered && Some(index) != region;
+        let inside =
+            |index: usize| region.is_none_or(|region| self.bodies[region].blocks.binary_search(&self.head_block(index)).is_ok());
+        let is_outermost = |index: usize| {
+            let mut others = self.around[self.head_block(index) as usize].iter().map(|other| *other as usize);
+            others.all(|other| other == index || !unmetered(other) || !inside(other))
+        };
+        let found = |index: &usize| unmetered(*index) && inside(*index) && is_outermost(*index);
+        match region {
+            None => (0..self.bodies.len()).filter(found).collect(),
+            Some(region) => {
+                let blocks = self.bodies[region].blocks.iter();
+                let headed = |block: &u32| {
+                    let around = self.around[*block as usize].iter().map(|index| *index as usize);
+                    around.filter(|index| self.head_block(*index) == *block).collect::<Vec<usize>>()
+                };
+                blocks.flat_map(headed).filter(found).collect()
+            }
+        }
+    }
+
+    fn head_block(&self, index: usize) -> u32 {
+        self.graph.block_of(self.bodies[index].head).map_or(0, |block| block as u32)
+    }
+
+    fn inside_metered(&self, loops: &[Loop], index: usize) -> bool {
+        let around = self.around[self.head_block(index) as usize].iter();
+        around.map(|outer| *outer as usize).any(|outer| outer != index && loops[outer].metered)
+    }
+
+    /// Instructions of one entry of a loop at most, metered loops inside it counted once.
+    fn instructions_of(&self, loops: &[Loop], index: usize) -> u64 {
+        let blocks_inside = self.bodies[index].blocks.len();
+        let rounds = |block: u32| {
+            let inside = self.around[block as usize].iter().map(|other| *other as usize);
+            inside
+                .filter(|other| *other == index || (self.bodies[*other].blocks.len() <= blocks_inside && !loops[*other].metered))
+                .map(|other| loops[other].trips_max.map_or(u64::MAX, |trips| trips.saturating_add(1)))
+                .fold(1, u64::saturating_mul)
+        };
+        let of = |block: &u32| {
+            let code = &self.graph.blocks()[*block as usize];
+            rounds(*block).saturating_mul(u64::from(code.end - code.start))
+        };
+        self.bodies[index].blocks.iter().map(of).fold(0, u64::saturating_add)
+    }
 }
 
 /// How often each block runs for one message at most, by index of the block; none where a loop around it has no bound.
