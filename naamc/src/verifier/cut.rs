@@ -196,7 +196,8 @@ fn keeps(state: &State, symbols: &Symbols, word: Word, value: &Value) -> bool {
     let within = |offset: Linear, scalar: &Scalar| state.deep_facts(symbols, offset).is_within(scalar);
     match (word, value) {
         (Word::Number(number), Value::Scalar(scalar)) => within(number, scalar),
-        (Word::Number(number), Value::Pointer(pointer)) => pointer.null && number == Linear::constant(0),
+        // A number that is only now known to be zero is null as well: contracts, when joined, say no more of it than its value.
+        (Word::Number(number), Value::Pointer(pointer)) => pointer.null && within(number, &Scalar::constant(0)),
         (Word::Pointer(address), Value::Pointer(pointer)) => {
             let part = |offset: Option<Linear>, allowed: &Option<Scalar>| match (offset, allowed) {
                 (None, _) => true,
