@@ -133,6 +133,20 @@ fn tables_read_at_every_instruction() {
     assert_eq!(codes(Proof::prove(function, &environment())), Err(vec![Code::BUDGET_EXCEEDED]));
 }
 
+/// From each block a way leads two blocks back, so what one reads all others keep alive: a set of bytes that grows from one to the next and
+/// back again. The budget pays for that too.
+#[test]
+fn back_edges_across_each_other() {
+    let block = |index: usize| {
+        format!("b{index}:\nr3 = *(u8 *)(r6 + {})\nif r3 == 1 goto b{}\n", index % BODY_BYTES as usize, index.saturating_sub(2))
+    };
+    let text = |count: usize| format!("r6 = r1\n{}", (0..count).map(block).collect::<String>());
+    assert_eq!(ends("a few back edges", &text(250)), Ok(()));
+    let many = function("many back edges", &text(4_000));
+    let contracts = naamc::verifier::infer(&many, &environment()).expect("contracts are found");
+    assert_eq!(codes(Proof::check(many, &environment(), contracts)), Err(vec![Code::BUDGET_EXCEEDED]));
+}
+
 #[test]
 fn suspension_points_everywhere() {
     let call = "r1 = region 0 ll\nr2 = 0\nr3 = r6\nr4 = 8\ncall naam_read\nr7 += r0\n";

@@ -20,8 +20,8 @@ use crate::isa::{Instruction, Register};
 use crate::program::{Environment, Function};
 use std::collections::BTreeMap;
 
-/// Steps of a check: one for each instruction, and more for what a state, a contract or a table makes it look at. MICA's largest
-/// handler takes a four-hundredth.
+/// Steps of a check: one for each instruction, and more for what a state, a contract, a table or a set of bytes makes it look at. MICA's
+/// largest handler takes a 250th.
 pub(super) const CHECK_STEPS_MAX: u64 = 4_000_000;
 /// Steps for each value that a contract lists, at each arrival: what a word may be is computed anew from what it was made of.
 const LISTED_VALUE_STEPS: u64 = 4;
@@ -44,9 +44,11 @@ pub(super) fn check(
     if findings.is_empty() {
         findings = cuts.broken;
     }
-    let analysis = analysis(function, graph, contracts, checker.record, &cuts.zeroed);
+    let mut left = CHECK_STEPS_MAX.saturating_sub(checker.steps);
+    let analysed = analysis(function, graph, contracts, checker.record, &cuts.zeroed, &mut left);
+    let analysis = analysed.ok_or_else(|| vec![too_complex()])?;
+    let unwritten = never_written(graph, &function.instructions, &analysis, &mut left).ok_or_else(|| vec![too_complex()])?;
     // What was reported already is not reported for what follows from it.
-    let unwritten = never_written(graph, &function.instructions, &analysis);
     let new = |finding: &Finding| !findings.iter().any(|other| other.place.instruction == finding.place.instruction);
     let unwritten: Vec<Finding> = unwritten.into_iter().filter(new).collect();
     findings.extend(unwritten);
@@ -141,8 +143,15 @@ impl Cuts for Check<'_> {
     }
 }
 
-/// Puts together what the pass recorded.
-fn analysis(function: &Function, graph: &Graph, contracts: &Contracts, record: Record, zeroed: &StackBytes) -> Analysis {
+/// Puts together what the pass recorded; none if that takes more steps than are `left`.
+fn analysis(
+    function: &Function,
+    graph: &Graph,
+    contracts: &Contracts,
+    record: Record,
+    zeroed: &StackBytes,
+    left: &mut u64,
+) -> Option<Analysis> {
     let mut all = record.zeroed;
     zeroed.ranges().into_iter().for_each(|range| all.insert(range));
     let mut analysis = Analysis {
@@ -156,8 +165,8 @@ fn analysis(function: &Function, graph: &Graph, contracts: &Contracts, record: R
     analysis.accesses.sort_by_key(|access| access.instruction);
     analysis.calls.sort_by_key(|call| call.instruction);
     analysis.loops = loops(graph, &function.instructions, contracts, &analysis);
-    analysis.body_bytes_read = MemoryLiveness::new(graph, &function.instructions, &analysis).body_bytes_read();
-    analysis
+    analysis.body_bytes_read = MemoryLiveness::new(graph, &function.instructions, &analysis, left)?.body_bytes_read();
+    Some(analysis)
 }
 
 /// The largest length that is said, or the whole body where a path to an exit says none.

@@ -5,13 +5,17 @@
 use super::contract::ByteRange;
 use super::{Access, Analysis, Call, Touched};
 use crate::abi::{BODY_BYTES_MAX, Extent, Helper, Parameter, STACK_BYTES};
-use crate::cfg::Graph;
+use crate::cfg::{Block, Graph};
 use crate::diagnostic::{Code, Finding};
 use crate::isa::{AluOperation, AtomicOperation, Instruction, Operand, Register};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// A run of unwritten bytes shorter than this, beside written ones, is padding of a struct.
 const PADDING_BYTES_MAX: u32 = 7;
+
+/// Steps for each time that the bytes of a block are joined and compared, beside one for each edge and each effect.
+const SET_STEPS: u64 = 2;
 
 /// Registers as bits by [`Register::index`].
 fn bit(register: Register) -> u64 {
@@ -61,8 +65,9 @@ pub(super) struct RegisterLiveness {
 impl RegisterLiveness {
     pub(super) fn new(graph: &Graph, instructions: &[Instruction]) -> RegisterLiveness {
         let mut before = vec![0u64; instructions.len()];
-        backward(graph, |block| {
-            let block = &graph.blocks()[block];
+        let mut pending = Pending::all(graph, Direction::Backward);
+        while let Some(index) = pending.next() {
+            let block = &graph.blocks()[index];
             let mut live =
                 block.successors.iter().fold(0, |live, next| live | before[graph.blocks()[*next as usize].start as usize]);
             let old = before[block.start as usize];
@@ -71,8 +76,10 @@ impl RegisterLiveness {
                 live = (live & !sets) | reads;
                 before[at as usize] = live;
             }
-            live != old
-        });
+            if live != old {
+                pending.changed(index);
+            }
+        }
         RegisterLiveness { before }
     }
 
@@ -82,21 +89,49 @@ impl RegisterLiveness {
     }
 }
 
-/// Recomputes blocks, later ones first, until `update` says of none that it changed.
-fn backward(graph: &Graph, mut update: impl FnMut(usize) -> bool) {
-    let count = graph.blocks().len();
-    let mut pending: Vec<bool> = vec![true; count];
-    let mut again = true;
-    while again {
-        again = false;
-        for index in (0..count).rev() {
-            if std::mem::replace(&mut pending[index], false) && update(index) {
-                for predecessor in &graph.blocks()[index].predecessors {
-                    pending[*predecessor as usize] = true;
-                    again |= *predecessor as usize >= index;
-                }
-            }
-        }
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// From what comes first to what follows.
+    Forward,
+    /// From what follows to what comes first.
+    Backward,
+}
+
+/// Blocks that must be looked at again, because what they depend on changed. They come in rounds along the direction: so what a block
+/// depends on tends to be settled before it.
+struct Pending<'a> {
+    graph: &'a Graph,
+    direction: Direction,
+    blocks: BTreeSet<usize>,
+    /// The block that came last.
+    last: Option<usize>,
+}
+
+impl<'a> Pending<'a> {
+    fn all(graph: &'a Graph, direction: Direction) -> Pending<'a> {
+        Pending { graph, direction, blocks: (0..graph.blocks().len()).collect(), last: None }
+    }
+
+    fn next(&mut self) -> Option<usize> {
+        let (blocks, last) = (&self.blocks, self.last);
+        let next = match self.direction {
+            Direction::Forward => last.and_then(|last| blocks.range(last + 1..).next()).or_else(|| blocks.first()),
+            Direction::Backward => last.and_then(|last| blocks.range(..last).next_back()).or_else(|| blocks.last()),
+        };
+        self.last = next.copied();
+        self.last.inspect(|block| {
+            self.blocks.remove(block);
+        })
+    }
+
+    /// Those that depend on a block, since it changed.
+    fn changed(&mut self, block: usize) {
+        let block = &self.graph.blocks()[block];
+        let dependent = match self.direction {
+            Direction::Forward => &block.successors,
+            Direction::Backward => &block.predecessors,
+        };
+        self.blocks.extend(dependent.iter().map(|block| *block as usize));
     }
 }
 
@@ -237,19 +272,26 @@ pub(crate) struct MemoryLiveness<'a> {
 }
 
 impl<'a> MemoryLiveness<'a> {
-    pub(crate) fn new(graph: &'a Graph, instructions: &[Instruction], analysis: &Analysis) -> MemoryLiveness<'a> {
+    /// Finds it; none if that takes more steps than are `left`, which it takes them from.
+    pub(crate) fn new(
+        graph: &'a Graph,
+        instructions: &[Instruction],
+        analysis: &Analysis,
+        left: &mut u64,
+    ) -> Option<MemoryLiveness<'a>> {
         let effects = effects(analysis, instructions);
         let mut before: Vec<Bytes> = vec![Bytes::none(); graph.blocks().len()];
-        backward(graph, |index| {
+        let mut pending = Pending::all(graph, Direction::Backward);
+        while let Some(index) = pending.next() {
             let block = &graph.blocks()[index];
+            *left = left.checked_sub(set_steps(&effects, block))?;
             let live = live_at(graph, &effects, &before, index, block.start);
-            let changed = live != before[index];
-            if changed {
+            if live != before[index] {
                 before[index] = live;
+                pending.changed(index);
             }
-            changed
-        });
-        MemoryLiveness { graph, effects, before }
+        }
+        Some(MemoryLiveness { graph, effects, before })
     }
 
     /// The bytes that are live before an instruction; none in unreachable code.
@@ -287,8 +329,22 @@ fn in_range(effects: &[Effect], start: u32, end: u32) -> &[Effect] {
     &effects[from..to.max(from)]
 }
 
-/// Findings for stack bytes that are read and that no path writes before.
-pub(super) fn never_written(graph: &Graph, instructions: &[Instruction], analysis: &Analysis) -> Vec<Finding> {
+/// Steps that it takes to go through a block with a set of bytes.
+fn set_steps(effects: &[Effect], block: &Block) -> u64 {
+    SET_STEPS
+        + block.successors.len() as u64
+        + block.predecessors.len() as u64
+        + in_range(effects, block.start, block.end).len() as u64
+}
+
+/// Findings for stack bytes that are read and that no path writes before; none if that takes more steps than are `left`, which it takes
+/// them from.
+pub(super) fn never_written(
+    graph: &Graph,
+    instructions: &[Instruction],
+    analysis: &Analysis,
+    left: &mut u64,
+) -> Option<Vec<Finding>> {
     let effects = effects(analysis, instructions);
     let count = graph.blocks().len();
     let mut after: Vec<Bytes> = vec![Bytes::none(); count];
@@ -297,27 +353,18 @@ pub(super) fn never_written(graph: &Graph, instructions: &[Instruction], analysi
         graph.blocks()[index].predecessors.iter().for_each(|previous| written.union(&after[*previous as usize]));
         written
     };
-    let mut pending = vec![true; count];
-    let mut again = true;
-    while again {
-        again = false;
-        for index in 0..count {
-            if !std::mem::replace(&mut pending[index], false) {
-                continue;
-            }
-            let block = &graph.blocks()[index];
-            let mut written = before(&after, index);
-            in_range(&effects, block.start, block.end)
-                .iter()
-                .filter(|effect| writes(effect.kind))
-                .for_each(|effect| written.insert(effect.range));
-            if written != after[index] {
-                after[index] = written;
-                for next in &block.successors {
-                    pending[*next as usize] = true;
-                    again |= *next as usize <= index;
-                }
-            }
+    let mut pending = Pending::all(graph, Direction::Forward);
+    while let Some(index) = pending.next() {
+        let block = &graph.blocks()[index];
+        *left = left.checked_sub(set_steps(&effects, block))?;
+        let mut written = before(&after, index);
+        in_range(&effects, block.start, block.end)
+            .iter()
+            .filter(|effect| writes(effect.kind))
+            .for_each(|effect| written.insert(effect.range));
+        if written != after[index] {
+            after[index] = written;
+            pending.changed(index);
         }
     }
     let mut findings = Vec::new();
@@ -331,7 +378,7 @@ pub(super) fn never_written(graph: &Graph, instructions: &[Instruction], analysi
             }
         }
     }
-    findings
+    Some(findings)
 }
 
 fn writes(kind: EffectKind) -> bool {

@@ -7,13 +7,18 @@ use crate::cfg::Graph;
 use crate::diagnostic::{Code, Finding};
 use crate::program::Function;
 use crate::verifier::Analysis;
+use crate::verifier::check::CHECK_STEPS_MAX;
 use crate::verifier::contract::{ByteRange, Cell, Contract, Contracts};
 use crate::verifier::flow::{Bytes, MemoryLiveness};
 
 /// Contracts that promise only what is live. `analysis` is that of checking `contracts`; what comes out must be checked again.
 pub fn prune(function: &Function, contracts: &Contracts, analysis: &Analysis) -> Contracts {
     let Ok(graph) = Graph::new(&function.instructions) else { return contracts.clone() };
-    let liveness = MemoryLiveness::new(&graph, &function.instructions, analysis);
+    // The check that made `analysis` did the same within its steps.
+    let mut left = CHECK_STEPS_MAX;
+    let Some(liveness) = MemoryLiveness::new(&graph, &function.instructions, analysis, &mut left) else {
+        return contracts.clone();
+    };
     let all = |contracts: &[Contract]| {
         contracts.iter().map(|contract| pruned(contract, &liveness.before(contract.instruction))).collect()
     };
