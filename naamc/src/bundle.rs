@@ -7,11 +7,12 @@
 use crate::abi::{HANDLERS_MAX, INSTRUCTIONS_MAX, READ_ONLY_BYTES_MAX, REGIONS_MAX, is_name};
 use crate::diagnostic::{Code, Finding, SourceLine};
 use crate::manifest::Manifest;
+use crate::object::RECORDS_MAX;
 use crate::program::{Environment, Function};
 use crate::types::Types;
 use crate::verifier::Proof;
 use crate::verifier::contract::Contracts;
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, decode};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ pub const MAGIC: [u8; 4] = *b"NAAM";
 pub const VERSION: u32 = 0;
 /// Bytes of a bundle file at most: bounds what reading hostile bytes can cost.
 pub const FILE_BYTES_MAX: usize = 8 << 20;
+/// C lines of a bundle at most: as many as an object refers to.
+pub const DEBUG_LINES_MAX: usize = RECORDS_MAX;
+/// Bytes of a C line's file name or text at most: as in an object.
+pub const DEBUG_TEXT_BYTES_MAX: usize = 1024;
 /// Bytes before the first part: magic, version, two lengths, id.
 const PREFIX_BYTES: usize = 4 + 4 + 4 + 4 + 32;
 /// Bytes of the checksum at the end.
@@ -87,9 +92,11 @@ pub struct Handler {
 pub struct Debug {
     /// C lines that instructions refer to, each once.
     #[n(0)]
+    #[cbor(decode_with = "debug_lines")]
     pub lines: Vec<DebugLine>,
     /// For each handler, for each instruction: index into `lines` plus one, or 0.
     #[n(1)]
+    #[cbor(decode_with = "debug_handlers")]
     pub handlers: Vec<Vec<u32>>,
 }
 
@@ -298,6 +305,7 @@ impl Bundle {
                 return malformed(format!("constant {:?} has an illegal name, type or place", constant.name));
             }
         }
+        self.debug_limits()?;
         for handler in handlers {
             let Handler { function, message, .. } = handler;
             let named = is_name(&function.name) && function.entry.second_argument.is_none();
@@ -310,6 +318,22 @@ impl Bundle {
         }
         if !handlers.is_sorted_by(|a, b| a.function.name < b.function.name) {
             return malformed("handlers are not in the order of their names, each once".to_string());
+        }
+        Ok(())
+    }
+
+    /// That the debug part is no larger than handlers and their lines make it.
+    fn debug_limits(&self) -> Result<(), Finding> {
+        let malformed = |what: String| Err(Finding::new(Code::BUNDLE_MALFORMED, what));
+        let Debug { lines, handlers } = &self.debug;
+        if lines.len() > DEBUG_LINES_MAX {
+            return malformed(format!("{} C lines; a bundle has at most {DEBUG_LINES_MAX}", lines.len()));
+        }
+        if lines.iter().any(|line| line.file.len().max(line.text.len()) > DEBUG_TEXT_BYTES_MAX) {
+            return malformed(format!("a C line's file name or text has more than {DEBUG_TEXT_BYTES_MAX} bytes"));
+        }
+        if handlers.len() > self.meaning.handlers.len() || handlers.iter().any(|lines| lines.len() > INSTRUCTIONS_MAX) {
+            return malformed("C lines of more handlers or instructions than there can be".to_string());
         }
         Ok(())
     }
@@ -340,6 +364,26 @@ impl CheckedBundle {
 fn changed(what: &str) -> Finding {
     Finding::new(Code::BUNDLE_CHANGED, format!("the file was changed after it was built: {what} does not match its bytes"))
         .hint("fetch or build the bundle again")
+}
+
+/// A list of at most so many values: small ones take many times their bytes in memory, so they are counted before they are there.
+fn at_most<'b, T>(
+    decoder: &mut Decoder<'b>,
+    most: usize,
+    mut value: impl FnMut(&mut Decoder<'b>) -> Result<T, decode::Error>,
+) -> Result<Vec<T>, decode::Error> {
+    match decoder.array()? {
+        Some(count) if count <= most as u64 => (0..count).map(|_| value(decoder)).collect(),
+        _ => Err(decode::Error::message(format!("a list has more than {most} values, or does not say how many"))),
+    }
+}
+
+fn debug_lines<C>(decoder: &mut Decoder<'_>, context: &mut C) -> Result<Vec<DebugLine>, decode::Error> {
+    at_most(decoder, DEBUG_LINES_MAX, |decoder| decoder.decode_with(context))
+}
+
+fn debug_handlers<C>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Vec<u32>>, decode::Error> {
+    at_most(decoder, HANDLERS_MAX, |decoder| at_most(decoder, INSTRUCTIONS_MAX, Decoder::u32))
 }
 
 fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {

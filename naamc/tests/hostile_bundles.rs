@@ -1,7 +1,8 @@
 //! Bundles that no honest program wrote: a clear error with a stable code, or a bundle that does no harm. Never a panic.
 
+use naamc::abi::INSTRUCTIONS_MAX;
 use naamc::activation::Activation;
-use naamc::bundle::{Bundle, CheckedBundle};
+use naamc::bundle::{Bundle, CheckedBundle, DEBUG_LINES_MAX, DEBUG_TEXT_BYTES_MAX, Debug, DebugLine, FILE_BYTES_MAX};
 use naamc::diagnostic::{CODES, Code, Finding};
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::isa::{Instruction, Operand, Register};
@@ -93,6 +94,33 @@ fn a_continuation_that_fits_no_message_is_refused() {
     };
     assert_eq!(all_of_the_stack(8), [Code::BUNDLE_MANIFEST], "which would follow from the contract");
     assert_eq!(all_of_the_stack(4096), [Code::CONTINUATION_TOO_LONG]);
+}
+
+/// The debug part is outside what is proved, and yet no larger than handlers make it: 8 million empty lists would take 200 MB.
+#[test]
+fn a_debug_part_that_is_too_large_is_refused() {
+    let original = bundles().remove(0);
+    let line = |text: usize| DebugLine { file: "a.c".into(), line: 1, column: 1, text: "x".repeat(text) };
+    let refused = |change: &dyn Fn(&mut Debug)| {
+        let mut bundle = original.clone();
+        change(&mut bundle.debug);
+        let file = bundle.to_bytes();
+        assert!(file.len() <= FILE_BYTES_MAX, "the file itself is not too large");
+        let parsed = Bundle::parse(&file).map(|_| ()).map_err(|finding| finding.code);
+        let checked = bundle.check().map(|_| ()).map_err(|findings| findings[0].code);
+        assert_eq!(parsed, checked);
+        parsed
+    };
+    let handlers = original.meaning.handlers.len();
+    assert_eq!(refused(&|debug| debug.lines.push(line(DEBUG_TEXT_BYTES_MAX))), Ok(()));
+    assert_eq!(refused(&|debug| debug.handlers = vec![vec![0; INSTRUCTIONS_MAX]; handlers]), Ok(()));
+    assert_eq!(refused(&|debug| *debug = Debug::default()), Ok(()), "lines may be unknown");
+    let malformed = Err(Code::BUNDLE_MALFORMED);
+    assert_eq!(refused(&|debug| debug.lines.push(line(DEBUG_TEXT_BYTES_MAX + 1))), malformed);
+    assert_eq!(refused(&|debug| debug.lines = vec![line(0); DEBUG_LINES_MAX + 1]), malformed);
+    assert_eq!(refused(&|debug| debug.handlers = vec![Vec::new(); handlers + 1]), malformed);
+    assert_eq!(refused(&|debug| debug.handlers = vec![vec![0; INSTRUCTIONS_MAX + 1]]), malformed);
+    assert_eq!(refused(&|debug| debug.handlers = vec![Vec::new(); 8_380_000]), malformed);
 }
 
 fn seal(file: &mut [u8], meaning: usize) {
