@@ -200,6 +200,9 @@ impl Nest<'_> {
 /// How often each block runs for one message at most, by index of the block; none where a loop around it has no bound.
 pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
     let mut all = vec![Some(1u64); graph.blocks().len()];
+    let bounded =
+        |head: u32| loops.binary_search_by_key(&head, |other| other.head).is_ok_and(|place| loops[place].trips_max.is_some());
+    let unbounded: BTreeSet<u32> = graph.loop_heads().iter().copied().filter(|head| !bounded(*head)).collect();
     for body in bodies(graph) {
         let place = loops.binary_search_by_key(&body.head, |other| other.head);
         let bound = place.ok().and_then(|place| loops[place].trips_max);
@@ -207,7 +210,7 @@ pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
             // Its blocks are not known.
             return vec![None; all.len()];
         }
-        let leaving = leaving(graph, &body);
+        let leaving = leaving(graph, &body, &unbounded);
         for (block, leaves) in body.blocks.iter().zip(leaving) {
             // What only leads round the loop runs as often as its back edges are taken, the rest once more.
             let factor = bound.and_then(|trips| trips.checked_add(leaves.into()));
@@ -218,15 +221,17 @@ pub(crate) fn executions(graph: &Graph, loops: &[Loop]) -> Vec<Option<u64>> {
     all
 }
 
-/// For each block of a loop, whether some path leads from it out of the loop without passing the head.
-fn leaving(graph: &Graph, body: &Body) -> Vec<bool> {
+/// For each block of a loop, whether some path leads from it out of the loop without passing the head, or into an unbounded loop inside, where
+/// a run may stay until it has no fuel.
+fn leaving(graph: &Graph, body: &Body, unbounded: &BTreeSet<u32>) -> Vec<bool> {
     let place = |block: &u32| body.blocks.binary_search(block).ok();
     let head = graph.block_of(body.head).map_or(0, |block| block as u32);
-    let outside = |index: &u32| {
-        let successors = &graph.blocks()[*index as usize].successors;
-        successors.is_empty() || successors.iter().any(|next| place(next).is_none())
+    let leaves = |index: &u32| {
+        let block = &graph.blocks()[*index as usize];
+        let stays = block.start != body.head && unbounded.contains(&block.start);
+        stays || block.successors.is_empty() || block.successors.iter().any(|next| place(next).is_none())
     };
-    let mut leaves: Vec<bool> = body.blocks.iter().map(outside).collect();
+    let mut leaves: Vec<bool> = body.blocks.iter().map(leaves).collect();
     let mut pending: Vec<u32> = body.blocks.iter().zip(&leaves).filter(|(_, leaves)| **leaves).map(|(block, _)| *block).collect();
     while let Some(block) = pending.pop() {
         // What reaches the head goes round: that it may leave there is counted by the other rounds.
