@@ -7,7 +7,7 @@
 #[allow(unsafe_code)]
 pub mod jit;
 
-use crate::memory::{Region, Regions};
+use crate::memory::{Region, Regions, prefetch_lines};
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::program;
@@ -185,7 +185,7 @@ impl<'a> Turn<'a> {
         };
         if destination.len() > SHORT_READ_BYTES_MAX as usize && region.cold != 0 {
             if self.suspend_reads != 0 {
-                self.prefetch(region, offset, destination.len() as u32);
+                self.prefetch(region.address(offset), destination.len() as u32);
                 return Issued::Suspend;
             }
             self.suspend_reads = self.hides_latency;
@@ -194,10 +194,10 @@ impl<'a> Turn<'a> {
         Issued::Done(region.read(offset, destination))
     }
 
-    /// Asks for the lines of a long read before which the message suspends.
+    /// Asks for the lines of a long read before which the message suspends, from this address on.
     #[inline]
-    pub(crate) fn prefetch(&mut self, region: &Region, offset: u64, length_bytes: u32) {
-        region.prefetch(offset, u64::from(length_bytes));
+    pub(crate) fn prefetch(&mut self, address: usize, length_bytes: u32) {
+        prefetch_lines(address, length_bytes);
         self.prefetched = 1;
     }
 

@@ -25,7 +25,7 @@ pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// Bytes of one shared memory at most. Keeps every sum of an offset and a length far from overflow.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
 /// Bytes prefetched for one read at most: beyond this the hardware's own prefetcher has seen the pattern.
-const PREFETCH_BYTES_MAX: u64 = 1024;
+const PREFETCH_BYTES_MAX: u32 = 1024;
 /// Regions at least this long count as cold. What is shorter mostly lies in some cache, and waiting for that costs less than a suspension.
 const COLD_BYTES_MIN: u64 = 4 << 20;
 
@@ -434,19 +434,21 @@ impl Region {
         }
     }
 
-    /// Asks the memory for the lines of a read that comes soon. Nothing happens for lines outside.
+    /// The address of a byte; of the first one if there is no such byte. Only good for [`prefetch_lines`].
     #[inline]
-    pub fn prefetch(&self, offset: u64, length: u64) {
-        let inside = self.length_bytes.saturating_sub(offset).min(length).min(PREFETCH_BYTES_MAX);
-        if !self.is_local() || inside == 0 {
-            return;
-        }
-        let line = CACHE_LINE_BYTES as u64;
-        let mut at = offset & !(line - 1);
-        while at < offset + inside {
-            prefetch_line(self.base.wrapping_byte_add(at as usize));
-            at += line;
-        }
+    pub(crate) fn address(&self, offset: u64) -> usize {
+        self.base.addr() + if offset < self.length_bytes { offset as usize } else { 0 }
+    }
+}
+
+/// Asks the memory for the lines of a read that comes soon. They need not exist: nothing happens for those that do not.
+#[inline]
+pub(crate) fn prefetch_lines(address: usize, length_bytes: u32) {
+    let mut line = address & !(CACHE_LINE_BYTES - 1);
+    let end = address.saturating_add(length_bytes.min(PREFETCH_BYTES_MAX) as usize);
+    while line < end {
+        prefetch_line(std::ptr::without_provenance::<u64>(line));
+        line += CACHE_LINE_BYTES;
     }
 }
 

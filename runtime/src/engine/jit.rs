@@ -21,7 +21,7 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
-use frame::{Exit, Frame, PREFETCH, Status};
+use frame::{Exit, Frame, Status};
 use lower::{Body, Source};
 use naamc::abi::Helper;
 use naamc::activation::{Activation, POINT_START};
@@ -132,8 +132,9 @@ impl Program for Compiled {
         // or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
         let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation) };
         frame.settle(turn, activation);
-        if exit == (Exit { status: Status::Suspended as u64, value: PREFETCH }) {
-            frame::prefetch(turn, activation);
+        if exit.status == Status::Prefetch as u64 {
+            turn.prefetch(exit.value as usize, activation.registers[Register::R4.index()] as u32);
+            return Outcome::Suspended;
         }
         outcome(exit)
     }

@@ -5,7 +5,7 @@
 //! rules of [`crate::engine::Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
 //! of range.
 
-use super::frame::{Frame, PREFETCH, Status, Thunks};
+use super::frame::{Frame, Status, Thunks};
 use super::lower::{Lowering, saved};
 use super::memory::{Place, pieces};
 use crate::engine::SHORT_READ_BYTES_MAX;
@@ -293,9 +293,25 @@ impl Lowering<'_, '_> {
         self.builder.ins().brif(suspend, postponed, &[], certain, &[]);
         self.builder.switch_to_block(postponed);
         self.save(point);
-        let prefetch = self.builder.ins().iconst(I64, PREFETCH as i64);
-        self.finish(Status::Suspended, prefetch);
+        let address = self.address_in_region(region);
+        self.finish(Status::Prefetch, address);
         self.builder.switch_to_block(certain);
+    }
+
+    /// Where r2 lies in a local region: its beginning if that is outside.
+    fn address_in_region(&mut self, region: Entry) -> Value {
+        let offset = self.get(Register::R2);
+        let base = self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32);
+        let length = match region.extent {
+            Some(extent) => self.builder.ins().iconst(I64, extent.length_bytes as i64),
+            None => {
+                let at = region.entry + offset_of!(Region, length_bytes) as i32;
+                self.builder.ins().load(I64, region.flags, region.table, at)
+            }
+        };
+        let inside = self.builder.ins().icmp(IntCC::UnsignedLessThan, offset, length);
+        let address = self.builder.ins().iadd(base, offset);
+        self.builder.ins().select(inside, address, base)
     }
 
     /// The second half: a long read of cold memory that is executed sets `suspend_reads` anew.

@@ -32,14 +32,13 @@ pub enum Status {
     Running = 0,
     /// The handler returned the value.
     Finished = 1,
-    /// The message stands before the UDMA call that its activation names. The value is [`PREFETCH`] or 0.
+    /// The message stands before the UDMA call that its activation names. The value is 0.
     Suspended = 2,
     /// It ended with the failure of this number.
     Failed = 3,
+    /// The message stands before a long read whose lines should be on their way when it goes on: the value is the address of the first.
+    Prefetch = 4,
 }
-
-/// Value of an exit that says: the message stands before a long read whose lines should be on their way when it goes on.
-pub const PREFETCH: u64 = 1;
 
 impl Exit {
     fn failed(failure: Failure) -> Exit {
@@ -162,15 +161,6 @@ static THUNKS: Thunks = Thunks { udma, read, executor, length, copy, fill, compa
 fn region(handle: u64) -> u16 {
     let index = handle.wrapping_sub(REGION_START);
     if index < REGIONS_MAX as u64 { index as u16 } else { u16::MAX }
-}
-
-/// Asks for the lines of the read before which a message stands.
-#[inline]
-pub fn prefetch(turn: &mut Turn<'_>, activation: &Activation) {
-    let register = |register: Register| activation.registers[register.index()];
-    if let Some(region) = turn.regions().get(usize::from(region(register(Register::R1)))) {
-        turn.prefetch(region, register(Register::R2), register(Register::R4) as u32);
-    }
 }
 
 extern "C" fn udma(frame: &mut Frame<'_>, activation: &mut Activation, number: u64) -> Exit {
