@@ -97,14 +97,16 @@ fn long_names_in_a_bundle_are_refused_in_a_short_answer() {
     let mut long_handler = good.clone();
     // Characters of two bytes, so that a cut at any odd place would fall inside one.
     long_handler.meaning.handlers[0].function.name = "\u{e4}".repeat(100_000);
-    let mut long_source = good;
-    long_source.debug.lines.iter_mut().for_each(|line| line.file = "f".repeat(20_000));
-    for handler in &mut long_source.meaning.handlers {
-        handler.contracts = Default::default();
-    }
+    // A refusal that quotes its C line's file, whose name is as long as one can be, and longer.
+    let [long_source, longer_source] = [1024, 20_000].map(|length| {
+        let mut bundle = good.clone();
+        bundle.debug.lines.iter_mut().for_each(|line| line.file = "f".repeat(length));
+        bundle.meaning.handlers.iter_mut().for_each(|handler| handler.contracts = Default::default());
+        bundle
+    });
     cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
     let deploy = |file: &str| cluster.run(&["deploy", file, "--as", "counter", "--bind", "counters=numbers", "--json"]);
-    for (bundle, quoted) in [(long_handler, "\u{e4}\u{e4}"), (long_source, "ffff")] {
+    for (bundle, quoted) in [(long_handler, "\u{e4}\u{e4}"), (long_source, "ffff"), (longer_source, "N404")] {
         let forged = scratch.file("forged.naam");
         std::fs::write(&forged, bundle.to_bytes()).unwrap();
         let ran = deploy(forged.to_str().unwrap());
