@@ -238,13 +238,25 @@ mod tests {
         let [(short_bytes, short), (long_bytes, long)] = values;
         assert!(short_bytes < long_bytes, "the constant must change the length");
         let mut padded = with(&built, short).bundle().clone();
-        // The first padding is long enough for the text's length to take as many bytes as it will in the end.
-        for _ in 0..2 {
-            let missing = FILE_BYTES_MAX - padded.to_bytes().len();
-            let padding = if missing > 1 << 20 { missing - (1 << 20) } else { missing };
-            padded.debug.lines[0].text.push_str(&"x".repeat(padding));
-        }
-        let bytes = padded.to_bytes();
+        // Lines of C that nothing refers to; their texts stay long enough for their lengths to take two bytes.
+        let line = naamc::bundle::DebugLine { text: "x".repeat(300), ..padded.debug.lines[0].clone() };
+        padded.debug.lines.push(line.clone());
+        let line_bytes = {
+            let before = padded.to_bytes().len();
+            padded.debug.lines.push(line.clone());
+            padded.to_bytes().len() - before
+        };
+        let bytes = loop {
+            let bytes = padded.to_bytes();
+            match FILE_BYTES_MAX - bytes.len() {
+                0 => break bytes,
+                missing if missing < line_bytes => {
+                    padded.debug.lines.last_mut().unwrap().text.push_str(&"x".repeat(missing));
+                }
+                // One less, for the count of lines that grows, too.
+                missing => padded.debug.lines.extend(vec![line.clone(); (missing / line_bytes).saturating_sub(1).max(1)]),
+            }
+        };
         assert_eq!(bytes.len(), FILE_BYTES_MAX);
         assert!(read_sealed(&file_of(&with(&bytes, short)).unwrap()).unwrap() == bytes);
         let error = file_of(&with(&bytes, long)).unwrap_err();
