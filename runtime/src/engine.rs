@@ -118,8 +118,6 @@ impl Claim for Unshared {
 /// Fuel is the engine's part (steps 1 and 6); [`Turn::udma`] does all the others.
 #[repr(C)]
 pub struct Turn<'a> {
-    /// First of the deployment's regions, in the order of the bundle's declarations.
-    pub(crate) first_region: *const Region,
     /// UDMA operations left before the message must let others run.
     pub operations_left: u32,
     /// What `suspend_reads` becomes after a long read: 1 if this executor hides latency by suspension, else 0.
@@ -144,7 +142,6 @@ impl<'a> Turn<'a> {
     #[inline]
     pub fn new(regions: &'a Regions, executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
         Turn {
-            first_region: regions.as_ptr(),
             operations_left: TURN_UDMA_OPERATIONS_MAX,
             suspend_reads: 0,
             hides_latency: 0,

@@ -529,7 +529,7 @@ pub(crate) fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
     let (word_runs, word_rest) = words[..whole.len()].as_chunks::<WORDS_AT_ONCE>();
     let (runs, rest) = whole.as_chunks_mut::<WORDS_AT_ONCE>();
     for (bytes, words) in runs.iter_mut().zip(word_runs) {
-        let loaded = [0, 1, 2, 3].map(|index: usize| words[index].load(Ordering::Acquire));
+        let loaded: [u64; WORDS_AT_ONCE] = std::array::from_fn(|index| words[index].load(Ordering::Acquire));
         for index in 0..WORDS_AT_ONCE {
             bytes[index] = loaded[index].to_ne_bytes();
         }

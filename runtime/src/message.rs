@@ -251,7 +251,7 @@ impl Header {
     pub fn message_bytes(&self) -> usize {
         match self.continuation_bytes {
             0 => HEADER_BYTES + usize::from(self.body_bytes),
-            bytes => HEADER_BYTES + self.continuation_offset() + usize::from(bytes),
+            bytes => naamc::abi::message_bytes(usize::from(self.body_bytes), usize::from(bytes)),
         }
     }
 

@@ -215,7 +215,7 @@ impl Lowering<'_, '_> {
             Some(length) if length > 0 && self.is_inline(length, INLINE_READ_BYTES_MAX) => {
                 let offset = self.offset_in_region(call, region, length, slow);
                 let to = self.parameter(call, Register::R3);
-                let base = self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32);
+                let base = self.base_of(region);
                 let from = self.builder.ins().iadd(base, offset);
                 self.copy_from_region(to, from, length);
                 self.set_constant(Register::R0, 0);
@@ -267,6 +267,16 @@ impl Lowering<'_, '_> {
         Entry { table: self.builder.ins().iadd(table, bytes), entry: 0, flags: self.flags.table, extent: None }
     }
 
+    /// Where a local region is mapped.
+    fn base_of(&mut self, region: Entry) -> Value {
+        self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32)
+    }
+
+    /// The length of a region, looked up as the code runs.
+    fn length_of(&mut self, region: Entry) -> Value {
+        self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, length_bytes) as i32)
+    }
+
     /// Whether a read has more bytes than are read at once whatever the memory.
     fn is_long(&mut self, call: &Call) -> Long {
         let lengths = number(call, Register::R4);
@@ -300,14 +310,10 @@ impl Lowering<'_, '_> {
 
     /// Where r2 lies in a local region: its beginning if that is outside.
     fn address_in_region(&mut self, region: Entry) -> Value {
-        let offset = self.get(Register::R2);
-        let base = self.builder.ins().load(I64, region.flags, region.table, region.entry + offset_of!(Region, base) as i32);
+        let (offset, base) = (self.get(Register::R2), self.base_of(region));
         let length = match region.extent {
             Some(extent) => self.builder.ins().iconst(I64, extent.length_bytes as i64),
-            None => {
-                let at = region.entry + offset_of!(Region, length_bytes) as i32;
-                self.builder.ins().load(I64, region.flags, region.table, at)
-            }
+            None => self.length_of(region),
         };
         let inside = self.builder.ins().icmp(IntCC::UnsignedLessThan, offset, length);
         let address = self.builder.ins().iadd(base, offset);
@@ -367,8 +373,7 @@ impl Lowering<'_, '_> {
                 self.unless(outside, slow);
             }
             None => {
-                let at = region.entry + offset_of!(Region, length_bytes) as i32;
-                let bytes = self.builder.ins().load(I64, region.flags, region.table, at);
+                let bytes = self.length_of(region);
                 let short = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, bytes, length as i64);
                 self.unless(short, slow);
                 let last = self.builder.ins().iadd_imm_s(bytes, -(length as i64));

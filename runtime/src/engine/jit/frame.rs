@@ -12,7 +12,6 @@ use naamc::interpreter::{Environment, Failure, Issued, Udma};
 use naamc::isa::Register;
 use std::marker::PhantomData;
 use std::ptr::slice_from_raw_parts;
-use std::sync::atomic::Ordering;
 
 /// What compiled code returns, and thunks that can end a turn: a status and its value, in two registers.
 #[repr(C)]
@@ -76,7 +75,7 @@ impl<'a> Frame<'a> {
     /// The frame of a turn that begins.
     pub fn new(turn: &mut Turn<'a>, activation: &Activation, read_only: &[u8]) -> Frame<'a> {
         let mut frame = Frame {
-            first_region: turn.first_region,
+            first_region: turn.regions().as_ptr(),
             read_only: read_only.as_ptr(),
             thunks: &THUNKS,
             operations_left: 0,
@@ -217,16 +216,6 @@ fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, nu
 }
 
 extern "C" fn read(region: &Region, offset: u64, destination: *mut u8, length: u64) -> i64 {
-    // The usual case in a tight loop: whole aligned words.
-    if (offset | length).is_multiple_of(8) && length <= region.length_bytes && offset <= region.length_bytes - length {
-        let (from, to) = (region.base.wrapping_add(offset as usize / 8), destination.cast::<u64>());
-        for index in 0..length as usize / 8 {
-            // SAFETY: the words lie inside the region, as was just checked, and its mapping is borrowed; the verifier proved that `length`
-            // bytes of the activation's memory lie at `destination`, and nothing else refers to them while compiled code waits for this call.
-            unsafe { to.add(index).write_unaligned((*from.add(index)).load(Ordering::Acquire)) };
-        }
-        return 0;
-    }
     // SAFETY: the verifier proved that `length` bytes of the activation's memory lie at `destination`, and nothing else refers to
     // them while compiled code waits for this call.
     let destination = unsafe { std::slice::from_raw_parts_mut(destination, length as usize) };
