@@ -216,6 +216,10 @@ fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, nu
 }
 
 extern "C" fn read(region: &Region, offset: u64, destination: *mut u8, length: u64) -> i64 {
+    if length == 0 {
+        // No bytes may have any address, null too, and there is nothing to read.
+        return 0;
+    }
     // SAFETY: the verifier proved that `length` bytes of the activation's memory lie at `destination`, and nothing else refers to
     // them while compiled code waits for this call.
     let destination = unsafe { std::slice::from_raw_parts_mut(destination, length as usize) };
