@@ -123,17 +123,17 @@ impl Cluster {
             Some(name) => (None, Control::at(&Address::of(name)?)),
             None => {
                 let node = Node::start(&Options {
-                    name: embedded_name(),
                     executors: wanted.executors,
                     engine: wanted.engines.first().map_or_else(EngineChoice::default, |engine| choice(*engine)),
-                    pin: true,
+                    ..Options::new(embedded_name())
                 })?;
                 let control = node.control().clone();
                 (Some(node), control)
             }
         };
         let status = control.status()?;
-        let places = status.places.iter().map(|place| Place { kind: place.place.clone(), executors: place.executors.len() as u64 });
+        let places =
+            status.places.iter().map(|place| Place { kind: place.place.to_string(), executors: place.executors.len() as u64 });
         let made = Made { control: control.clone(), regions: Vec::new(), deployments: Vec::new() };
         let made = Arc::new(Mutex::new(made));
         if node.is_none() {

@@ -1,12 +1,15 @@
 //! The command line: every flag is defined here, once, with its help.
 
+use crate::steering::{Flowset, parse_flows};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use naamc::abi::Rights;
 use naamc::quantity::parse_bytes;
 use runtime::control::directory::NAME_DEFAULT;
+use runtime::message::Place;
 use runtime::supervisor::EXECUTORS_MAX;
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::{Binding, parse_rights};
+use runtime::udma::dma::{LATENCY_NS_DEFAULT, LATENCY_NS_MAX};
 use std::path::PathBuf;
 
 /// Starts nodes, deploys bundles, inspects and steers.
@@ -67,6 +70,7 @@ pub enum Command {
 Examples:
   naam-run cluster
   naam-run cluster --host 4 --name staging
+  naam-run cluster --host 1 --nic 1
   naam-run cluster --engine interpreter")]
     Cluster(Cluster),
     /// Create, fill, save, remove and list regions: the memory that handlers reach
@@ -114,6 +118,23 @@ else in: it takes effect once there is another way to reach the cluster.")]
     },
     /// Show places, regions and deployments
     Status,
+    /// Show where messages go: the place and executors of each flow
+    ///
+    /// A message's flow is the low 10 bits of its key's hash, or of its session's number if it has no key.
+    Flows,
+    /// Send flows to a place from now on, spread over its executors; what is under way stays where it is
+    #[command(after_help = "\
+Examples:
+  naam-run steer all nic
+  naam-run steer 25% nic
+  naam-run steer 0-255,512-767 host")]
+    Steer {
+        /// Which: `all`, numbers and ranges as in 0-255,512-767, or a share as in 25%, counted from flow 0
+        #[arg(value_parser = parse_flows)]
+        flows: Flowset,
+        /// Where to
+        place: PlaceName,
+    },
     /// Stop the cluster; its regions are gone then
     Stop,
     /// Write the code that the JIT makes of a bundle as a native object, for disassemblers and profilers
@@ -138,6 +159,12 @@ pub struct Cluster {
     /// Executors of the host place: threads that run handlers, each on a core of its own if there are enough
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(EXECUTORS_MAX)))]
     pub host: u16,
+    /// Executors of the NIC place: a process that reaches regions as a SmartNIC does, through a DMA engine; with 0 there is none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=i64::from(EXECUTORS_MAX)))]
+    pub nic: u16,
+    /// Latency of the NIC's DMA engine in nanoseconds, at most a second; the default is a measured one (Neugebauer et al., SIGCOMM 2018)
+    #[arg(long, value_name = "N", default_value_t = LATENCY_NS_DEFAULT, value_parser = clap::value_parser!(u64).range(0..=LATENCY_NS_MAX), requires = "nic")]
+    pub dma_latency_ns: u64,
     /// Name of the cluster, as --cluster gives it to other commands
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -172,6 +199,24 @@ impl Default for EngineName {
         match EngineChoice::default() {
             EngineChoice::Interpreter => EngineName::Interpreter,
             EngineChoice::Jit | EngineChoice::Native => EngineName::Jit,
+        }
+    }
+}
+
+/// A place that messages can be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlaceName {
+    /// The host's cores
+    Host,
+    /// The SmartNIC's cores
+    Nic,
+}
+
+impl From<PlaceName> for Place {
+    fn from(name: PlaceName) -> Place {
+        match name {
+            PlaceName::Host => Place::Host,
+            PlaceName::Nic => Place::Nic,
         }
     }
 }

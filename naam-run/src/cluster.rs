@@ -2,6 +2,7 @@
 
 use crate::args::Cluster;
 use crate::failure::Failure;
+use naamc::quantity::counted;
 use runtime::control::client::Control;
 use runtime::control::directory::{Address, NAME_DEFAULT};
 use runtime::node::{self, Options};
@@ -19,10 +20,23 @@ pub fn run(options: &Cluster, cluster: Option<&str>, as_json: bool) -> Result<()
         }
         (name, cluster) => name.or(cluster).unwrap_or(NAME_DEFAULT).to_owned(),
     };
-    let options = Options { name, executors: options.host, engine: options.engine.into(), pin: !options.unpinned };
+    let options = Options {
+        name,
+        executors: options.host,
+        nic_executors: options.nic,
+        dma_latency_ns: options.dma_latency_ns,
+        engine: options.engine.into(),
+        pin: !options.unpinned,
+    };
     let mut printed = None;
     let ran = node::run(&options, |address| {
-        let value = json!({ "name": address.name, "directory": address.directory, "engine": options.engine, "host_executors": options.executors });
+        let value = json!({
+            "name": address.name,
+            "directory": address.directory,
+            "engine": options.engine,
+            "host_executors": options.executors,
+            "nic_executors": options.nic_executors,
+        });
         printed = Some(crate::print(as_json, &value, || welcome(&options, address)));
     });
     match (ran, printed) {
@@ -41,8 +55,12 @@ pub fn run(options: &Cluster, cluster: Option<&str>, as_json: bool) -> Result<()
 
 fn welcome(options: &Options, address: &Address) -> String {
     let flag = if address.name == NAME_DEFAULT { String::new() } else { format!(" --cluster {}", address.name) };
-    let executors =
-        if options.executors == 1 { "1 host executor".to_owned() } else { format!("{} host executors", options.executors) };
+    let mut executors = counted(options.executors.into(), "host executor");
+    if options.nic_executors > 0 {
+        let nic = counted(options.nic_executors.into(), "NIC executor");
+        executors
+            .push_str(&format!(", {nic} ({} ns to memory; `naam-run{flag} steer` sends messages there)", options.dma_latency_ns));
+    }
     format!(
         "Cluster {:?} is running: {executors}, engine {}, at {}\n\
          Ctrl-C stops it. In another terminal:\n\

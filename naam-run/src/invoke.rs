@@ -85,7 +85,8 @@ fn failed(handler: &str, limits: Limits, error: &Error) -> Failure {
         format!("one message may use {}; deploy again with a larger `{flag} N`", counted(limit.into(), noun))
     };
     let hint = match error {
-        Error::Lost(_) | Error::Runtime(RuntimeError::Uncertain) => "look at the terminal where the cluster ran".to_owned(),
+        Error::Lost(_) => "look at the terminal where the cluster ran".to_owned(),
+        Error::Runtime(RuntimeError::Uncertain) => "look at what it should have changed before you send it again".to_owned(),
         Error::Runtime(RuntimeError::BackEdgesExhausted) => limit(limits.back_edges, "back edge", "--back-edges"),
         Error::Runtime(RuntimeError::UdmaOperationsExhausted) => {
             limit(limits.udma_operations, "UDMA operation", "--udma-operations")

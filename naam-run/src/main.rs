@@ -9,6 +9,7 @@ mod failure;
 mod invoke;
 mod regions;
 mod status;
+mod steering;
 
 use args::{Arguments, Command};
 use failure::Failure;
@@ -37,6 +38,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Undeploy { name } => deployments::undeploy(&control()?, name, json),
         Command::Grant { tenant, deployment, grant } => deployments::grant(&control()?, tenant, deployment, *grant, json),
         Command::Status => status::run(&control()?, json),
+        Command::Flows => steering::flows(&control()?, json),
+        Command::Steer { flows, place } => steering::steer(&control()?, &flows.0, (*place).into(), json),
         Command::Invoke(options) => invoke::run(&control()?, options, json),
         Command::Compile { file, output } => compile::run(file, output, json),
         Command::Exec(options) => exec::run(&options.arguments),

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::{deployments, regions};
 use naamc::quantity::{counted, grouped};
 use runtime::control::client::Control;
-use runtime::supervisor::api::Status;
+use runtime::supervisor::api::{PlaceLife, Status};
 
 /// Prints what runs.
 pub fn run(control: &Control, as_json: bool) -> Result<(), Failure> {
@@ -22,7 +22,12 @@ fn describe(status: &Status) -> String {
         status.process,
     )];
     for place in &status.places {
-        parts.push(format!("\nPlace {}: process {}, incarnation {}", place.place, place.process, place.incarnation));
+        let life = match place.state {
+            PlaceLife::Running => format!("process {}", place.process),
+            PlaceLife::Restarting => "died, and is started again".to_owned(),
+            PlaceLife::GivenUp => "died too often, and is not started again".to_owned(),
+        };
+        parts.push(format!("\nPlace {}: {life}, incarnation {}", place.place, place.incarnation));
         for executor in &place.executors {
             let cpu = executor.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
             let counters = &executor.counters;

@@ -58,8 +58,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod membership;
 mod typed;
 
+pub use membership::{Change, Membership, News};
 pub use typed::{Field, Message};
 
 use crate::message::{Header, Kind, Place, RuntimeError, Target};
@@ -159,10 +161,16 @@ struct Slot {
     under_way: bool,
     /// Whether [`Session::call`] sent it. Its token is then the number of the call.
     is_call: bool,
-    /// Index of the link that it went through.
+    /// Index of the link that it went through; [`NO_LINK`] while it waits for one.
     link: u16,
+    flow: u16,
+    body_bytes: u16,
+    target: Target,
     token: u64,
 }
+
+/// No link, in a slot.
+const NO_LINK: u16 = u16::MAX;
 
 struct ClientLink<L> {
     executor: u16,
@@ -170,6 +178,14 @@ struct ClientLink<L> {
     /// Requests sent but not flushed.
     unsent: usize,
     broken: Option<Broken>,
+    /// Its executor is known to have ended: another link may take its place.
+    gone: bool,
+}
+
+impl<L> ClientLink<L> {
+    fn new(executor: u16, link: L) -> ClientLink<L> {
+        ClientLink { executor, link, unsent: 0, broken: None, gone: false }
+    }
 }
 
 /// A connection to a node: one link to each executor.
@@ -183,6 +199,8 @@ pub struct Session<L = RingLink> {
     body: Box<[u8; BODY_BYTES_MAX]>,
     /// Requests whose link broke, to be handed over.
     lost: Vec<u16>,
+    /// Where it hears of executors that come and go, if they do.
+    hearing: Option<membership::Hearing<L>>,
     /// Number of the last call: a reply that comes after its call was given up belongs to no other.
     last_call: u64,
 }
@@ -194,16 +212,22 @@ impl<L: Link> Session<L> {
     /// # Panics
     /// If there is no link or no slot.
     pub fn new(id: u32, slots: u16, links: Vec<(u16, L)>, flows: Option<FlowView>, waiting: Waiting) -> Session<L> {
-        assert!(slots > 0 && !links.is_empty(), "a session has slots and links");
+        assert!(!links.is_empty(), "a session has links");
+        Session::over(id, slots, links, flows, waiting)
+    }
+
+    fn over(id: u32, slots: u16, links: Vec<(u16, L)>, flows: Option<FlowView>, waiting: Waiting) -> Session<L> {
+        assert!(slots > 0, "a session has slots");
         Session {
             id,
-            links: links.into_iter().map(|(executor, link)| ClientLink { executor, link, unsent: 0, broken: None }).collect(),
+            links: links.into_iter().map(|(executor, link)| ClientLink::new(executor, link)).collect(),
             flows,
             slots: vec![Slot::default(); usize::from(slots)],
             free: (0..slots).rev().collect(),
             waiting,
             body: Box::new([0; BODY_BYTES_MAX]),
             lost: Vec::with_capacity(usize::from(slots)),
+            hearing: None,
             last_call: 0,
         }
     }
@@ -239,45 +263,42 @@ impl<L: Link> Session<L> {
             return Err(Error::TooLong(body.len()));
         }
         let flow = flow_of(key_hash.unwrap_or(u64::from(self.id)));
-        let link_index = self.link_of(flow);
-        let state = &mut self.links[link_index];
-        if let Some(broken) = state.broken {
-            return Err(broken.into());
-        }
-        let bytes = body_record_bytes(body.len());
         let Some(&slot_index) = self.free.last() else { return Err(Error::Full) };
-        match state.link.room_bytes(bytes) {
-            Ok(room) if room >= bytes => {}
-            Ok(_) => return Err(Error::Full),
-            Err(broken) => {
-                self.lose(link_index, broken);
-                return Err(broken.into());
+        let link = match self.link_of(flow) {
+            None => NO_LINK,
+            Some(link_index) => {
+                let bytes = body_record_bytes(body.len());
+                match self.links[link_index].link.room_bytes(bytes) {
+                    Ok(room) if room >= bytes => link_index as u16,
+                    Ok(_) => return Err(Error::Full),
+                    Err(broken) => {
+                        self.lose(link_index, broken);
+                        NO_LINK
+                    }
+                }
             }
+        };
+        if link == NO_LINK && self.hearing.is_none() {
+            let broken = self.links.iter().find_map(|state| state.broken).unwrap_or(Broken::Closed);
+            return Err(broken.into());
         }
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
-        *slot = Slot { sequence: slot.sequence.wrapping_add(1), under_way: true, is_call, link: link_index as u16, token };
-        let header = Header::request(target, slot_index, slot.sequence, flow, body.len() as u16);
-        state.link.send(&header.emit(), body, &[]);
-        state.unsent += 1;
+        let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
+        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, target, token };
+        if let Some(hearing) = &mut self.hearing {
+            hearing.keep(slot_index, body, link == NO_LINK);
+        }
+        if let Some(state) = self.links.get_mut(usize::from(link)) {
+            state.send(slot_index, slot, body);
+        }
         Ok(())
     }
 
-    /// The link through which a flow goes.
+    /// The link through which a flow goes, if it has one that works.
     #[inline]
-    fn link_of(&self, flow: u16) -> usize {
-        match &self.flows {
-            Some(flows) if self.links.len() > 1 => match flows.get(flow) {
-                // There is no client place here: the server runs it.
-                CLIENT => usize::from(flow) % self.links.len(),
-                number => self
-                    .links
-                    .iter()
-                    .position(|link| u32::from(link.executor) == number)
-                    .unwrap_or(usize::from(flow) % self.links.len()),
-            },
-            _ => 0,
-        }
+    fn link_of(&self, flow: u16) -> Option<usize> {
+        link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), flow)
     }
 
     /// Sends what was submitted on its way.
@@ -308,6 +329,7 @@ impl<L: Link> Session<L> {
     /// Hands over all replies that are there, each with whether it is one to a call.
     #[inline]
     fn poll_links(&mut self, mut completed: impl FnMut(bool, Completion<'_>)) -> Result<(), Error> {
+        self.follow_news(&mut completed)?;
         while let Some(number) = self.lost.pop() {
             self.free.push(number);
             let Slot { token, is_call, .. } = self.slots[usize::from(number)];
@@ -321,7 +343,9 @@ impl<L: Link> Session<L> {
                 && let Err(broken) = self.poll_link(index, &mut completed)
             {
                 self.lose(index, broken);
-                return Err(broken.into());
+                if self.hearing.is_none() || broken != Broken::Closed {
+                    return Err(broken.into());
+                }
             }
         }
         Ok(())
@@ -357,9 +381,12 @@ impl<L: Link> Session<L> {
         Ok(())
     }
 
-    /// Gives up a link: its requests come to their end as uncertain.
+    /// Gives up a link. Its requests come to their end as uncertain, unless its executor has ended and it will be told what to do.
     fn lose(&mut self, index: usize, broken: Broken) {
         self.links[index].broken = Some(broken);
+        if self.hearing.is_some() && broken == Broken::Closed {
+            return;
+        }
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.under_way && usize::from(slot.link) == index {
                 slot.under_way = false;
@@ -378,7 +405,7 @@ impl<L: Link> Session<L> {
         let start = Instant::now();
         let spin = Duration::from_micros(self.waiting.spin_us.into());
         loop {
-            if self.under_way() == 0 || !self.lost.is_empty() || self.has_replies() {
+            if self.under_way() == 0 || !self.lost.is_empty() || self.has_replies() || self.has_news() {
                 return Ok(true);
             }
             let elapsed = start.elapsed();
@@ -394,6 +421,10 @@ impl<L: Link> Session<L> {
                 continue;
             }
             self.sleep(timeout.map(|timeout| timeout - elapsed))?;
+            if self.hearing.is_some() {
+                // What woke it may be news, which poll hears.
+                return Ok(true);
+            }
         }
     }
 
@@ -403,12 +434,17 @@ impl<L: Link> Session<L> {
 
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         let mut quiet = true;
+        let wait_for = match &self.hearing {
+            Some(hearing) if hearing.has_homeless() => WaitFor::MessagesOrRoom,
+            _ => WaitFor::Messages,
+        };
         for state in self.links.iter_mut().filter(|state| state.broken.is_none()) {
-            quiet &= state.link.arm(WaitFor::Messages).unwrap_or(false);
+            quiet &= state.link.arm(wait_for).unwrap_or(false);
         }
         if quiet {
             let links = self.links.iter().filter(|state| state.broken.is_none());
-            let descriptors: Vec<BorrowedFd<'_>> = links.filter_map(|state| state.link.descriptor()).collect();
+            let links = links.filter_map(|state| state.link.descriptor());
+            let descriptors: Vec<BorrowedFd<'_>> = links.chain(self.hearing.as_ref().map(|hearing| hearing.descriptor())).collect();
             wait_any(&descriptors, timeout)?;
         }
         for index in 0..self.links.len() {
@@ -480,4 +516,24 @@ impl<L: Link> Session<L> {
         bytes[..there].copy_from_slice(&reply.body[..there]);
         Ok((reply, M::read(&bytes)))
     }
+}
+
+/// The link through which a flow goes, if it has one that works. Where executors come and go, a flow's may be between two of them.
+#[inline]
+fn link_of<L>(links: &[ClientLink<L>], flows: Option<&FlowView>, come_and_go: bool, flow: u16) -> Option<usize> {
+    let works = |index: &usize| links[*index].broken.is_none();
+    let entry = match flows {
+        Some(flows) if links.len() > 1 || come_and_go => flows.get(flow),
+        _ => return Some(0).filter(works),
+    };
+    let named = links.iter().position(|link| u32::from(link.executor) == entry && !link.gone);
+    if come_and_go && entry != CLIENT {
+        return named.filter(works);
+    }
+    // There is no client place here, or the table says nothing of these links: any server runs it.
+    let any = || {
+        let working = (0..links.len()).filter(works).count().max(1);
+        (0..links.len()).filter(works).nth(usize::from(flow) % working)
+    };
+    named.map_or_else(any, |index| Some(index).filter(works))
 }

@@ -22,7 +22,7 @@ use crate::message::{Header, Kind, Place, RuntimeError, Target};
 use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
 use crate::transport::{Link, WaitFor, body_record_bytes};
-use crate::udma::{Action, Backend, NotIssued, Operation, Token};
+use crate::udma::{Action, Backend, Completion, NotIssued, Operation, Token};
 use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
@@ -59,6 +59,11 @@ impl Options {
     /// The usual set-up of a host executor.
     pub fn host(number: u16, seed: u64) -> Options {
         Options { number, place: Place::Host, activations: 128, hides_latency: true, seed }
+    }
+
+    /// The usual set-up of a NIC executor: it waits for completions instead of its own memory.
+    pub fn nic(number: u16, seed: u64) -> Options {
+        Options { place: Place::Nic, hides_latency: false, ..Options::host(number, seed) }
     }
 }
 
@@ -408,16 +413,24 @@ impl<L: Link> Executor<L> {
         if self.pool.at_backend == 0 && self.pool.postponed.is_empty() {
             return 0;
         }
-        let pool = &mut self.pool;
+        let Executor { pool, deployments, backend, .. } = self;
         let mut completed = 0;
-        self.backend.poll(now_ns, &mut |completion| {
-            let Some(under_way) = pool.under_way.get_mut(completion.token.0 as usize) else { return };
-            if let Some(operation) = under_way.operation.take() {
-                operation.complete(&mut pool.activations[completion.token.0 as usize], completion);
-                pool.ready.push(completion.token.0);
-                pool.at_backend -= 1;
-                completed += 1;
+        backend.poll(now_ns, &mut |Token(index), completion| {
+            let Some(under_way) = pool.under_way.get_mut(index as usize) else { return };
+            let Some(operation) = under_way.operation.take() else { return };
+            let activation = &mut pool.activations[index as usize];
+            match (completion, deployments.get(under_way.deployment as usize)) {
+                (Completion::Done { result, bytes }, _) => operation.complete(activation, result, bytes),
+                (Completion::Due, Some(Some(DeploymentState { deployment, .. }))) => {
+                    let region = &deployment.regions()[usize::from(operation.region)];
+                    operation.perform(region, activation, deployment.read_only());
+                }
+                // A deployment stays until nothing of it is under way.
+                (Completion::Due, _) => return,
             }
+            pool.ready.push(index);
+            pool.at_backend -= 1;
+            completed += 1;
         });
         for _ in 0..self.pool.postponed.len() {
             let Some(index) = self.pool.postponed.pop() else { break };
@@ -523,12 +536,12 @@ impl<L: Link> Executor<L> {
             }
             under_way.claimed = true;
         }
-        let remote = deployment.deployment.regions()[usize::from(operation.region)].remote_number();
+        let region = &deployment.deployment.regions()[usize::from(operation.region)];
         let Some(source) = operation.bytes(activation, deployment.deployment.read_only()) else {
             self.finish(index, Err(Failure::EngineFault));
             return;
         };
-        match backend.issue(now_ns, Token(index), remote, &operation, source) {
+        match backend.issue(now_ns, Token(index), region, &operation, source) {
             Ok(()) => pool.at_backend += 1,
             Err(NotIssued::Full) => pool.postponed.push(index),
             Err(NotIssued::Unreachable) => self.finish(index, Err(Failure::RegionUnreachable)),

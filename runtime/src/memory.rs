@@ -262,20 +262,21 @@ impl ReadOnlyMapping {
     }
 }
 
-/// A region as an executor sees it: mapped here, or out of reach of loads and stores and served by a UDMA backend.
+/// A region as an executor sees it: within reach of its engine's loads and stores, or served by a UDMA backend.
 ///
 /// Compiled code reaches the first three fields by their offsets, hence `repr(C)`; an array of regions has a stride of 32 bytes.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// Its first word, 4096-aligned; null if it is not mapped here.
+    /// Its first word, 4096-aligned; null if engines do not reach it.
     pub(crate) base: *const AtomicU64,
     /// Its length in bytes: at most what is mapped.
     pub(crate) length_bytes: u64,
     /// 1 if reads of more than 8 bytes are worth a prefetch and a suspension, else 0.
     pub(crate) cold: u32,
-    /// The number by which a UDMA backend knows it; 0 if it is mapped here.
+    /// The number by which a UDMA backend of another process's memory knows it; 0 if it is mapped here.
     pub(crate) remote: u32,
+    /// What it lies in, whether or not engines reach it.
     mapping: Option<Arc<Mapping>>,
 }
 
@@ -302,6 +303,12 @@ impl Region {
         Region::local(mapping, length_bytes).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
+    /// The first `length_bytes` of a mapping that is out of engines' reach: a UDMA backend says when an operation takes effect, which is
+    /// then performed here. `None` if the mapping is shorter.
+    pub fn behind_dma(mapping: Arc<Mapping>, length_bytes: u64) -> Option<Region> {
+        Region::local(mapping, length_bytes).map(|region| Region { base: std::ptr::null(), cold: 0, ..region })
+    }
+
     /// A region that only a UDMA backend reaches, under a number that is not 0.
     pub fn remote(number: std::num::NonZeroU32, length_bytes: u64) -> Region {
         Region { base: std::ptr::null(), length_bytes, cold: 0, remote: number.get(), mapping: None }
@@ -318,7 +325,7 @@ impl Region {
         self.remote
     }
 
-    /// Whether loads and stores reach it.
+    /// Whether engines reach it by loads and stores.
     #[inline]
     pub fn is_local(&self) -> bool {
         !self.base.is_null()
@@ -332,7 +339,7 @@ impl Region {
     #[inline]
     fn words(&self) -> &[AtomicU64] {
         if !self.is_local() {
-            return &[];
+            return self.mapping.as_ref().map_or(&[], |mapping| mapping.words());
         }
         // SAFETY: `local` took `base` from the words of `mapping`, which lives as long as `self` and has at least `length_bytes`, in
         // whole words; every access goes through atomics of this size.
@@ -343,7 +350,7 @@ impl Region {
     #[inline]
     fn holds(&self, offset: u64, length: usize) -> bool {
         let length = length as u64;
-        self.is_local() && length <= self.length_bytes && offset <= self.length_bytes - length
+        self.mapping.is_some() && length <= self.length_bytes && offset <= self.length_bytes - length
     }
 
     /// Copies region bytes to `destination`, whole or not at all. Aligned 8-byte words are untorn and acquired, in no promised order.

@@ -57,7 +57,8 @@ pub enum Kind {
 }
 
 /// Where a message ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Place {
     /// Nowhere: it was refused before it started.
@@ -71,14 +72,21 @@ pub enum Place {
     Host = 3,
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Place {
+    /// Its name on command lines and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
             Place::None => "none",
             Place::Client => "client",
             Place::Nic => "nic",
             Place::Host => "host",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -117,7 +125,7 @@ pub enum RuntimeError {
     #[error("busy")]
     Busy = 21,
     /// Its executor died, or the link to it broke, while the request was under way: effects may or may not have happened.
-    #[error("the cluster ended while the request was under way; if the handler has effects, they may or may not have happened")]
+    #[error("its executor died while the request was under way; if the handler has effects, they may or may not have happened")]
     Uncertain = 22,
     /// The link has no room for the longest reply that the handler can give.
     #[error("the session's reply ring is too small for this handler's replies")]

@@ -8,12 +8,14 @@ use crate::channel::{self, AsyncChannel, ChannelError};
 use crate::control::client::Control;
 use crate::control::directory::{Address, Held};
 use crate::control::{self, sessions};
+use crate::message::Place;
 use crate::place::{self, NativePrograms};
 use crate::supervisor::error::{Code, ControlError};
-use crate::supervisor::host::{self, HOST_PROCESS};
+use crate::supervisor::process;
 use crate::supervisor::protocol::EngineChoice;
 use crate::supervisor::store::Embedded;
-use crate::supervisor::{Configuration, End, Supervisor};
+use crate::supervisor::{Configuration, End, PlaceConfiguration, Supervisor};
+use crate::udma::dma::LATENCY_NS_DEFAULT;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +36,10 @@ pub struct Options {
     pub name: String,
     /// Executors of the host place.
     pub executors: u16,
+    /// Executors of the NIC place; with 0 there is none.
+    pub nic_executors: u16,
+    /// Latency of the NIC's DMA engine, in nanoseconds.
+    pub dma_latency_ns: u64,
     /// What runs handlers.
     pub engine: EngineChoice,
     /// Whether executors are pinned, each to a CPU of its own, if there are as many. The last CPUs come first.
@@ -41,9 +47,33 @@ pub struct Options {
 }
 
 impl Options {
-    /// One executor with the best engine that this build has.
+    /// One host executor with the best engine that this build has.
     pub fn new(name: impl Into<String>) -> Options {
-        Options { name: name.into(), executors: 1, engine: EngineChoice::default(), pin: true }
+        Options {
+            name: name.into(),
+            executors: 1,
+            nic_executors: 0,
+            dma_latency_ns: LATENCY_NS_DEFAULT,
+            engine: EngineChoice::default(),
+            pin: true,
+        }
+    }
+
+    /// What the supervisor is told. Executors get the CPUs that this process may use from the last one on, as the first ones serve the
+    /// rest of the system: each one of its own, if there are as many.
+    fn configuration(&self) -> Configuration {
+        let mut cpus = if self.pin { cpus_for(self.executors + self.nic_executors) } else { None };
+        let mut place = |place, executors: u16| PlaceConfiguration {
+            place,
+            executors,
+            cpus: cpus.as_mut().map(|cpus| cpus.drain(..usize::from(executors)).collect()),
+            dma_latency_ns: self.dma_latency_ns,
+        };
+        let mut places = vec![place(Place::Host, self.executors)];
+        if self.nic_executors > 0 {
+            places.push(place(Place::Nic, self.nic_executors));
+        }
+        Configuration { name: self.name.clone(), places, engine: self.engine }
     }
 }
 
@@ -64,9 +94,10 @@ enum Started {
 /// Becomes a supervisor or a place if this process was started as one, and does not return then. `programs` are what
 /// [`EngineChoice::Native`] runs.
 pub fn enter(programs: &NativePrograms) {
-    let code = match std::env::args_os().next().as_deref().and_then(|name| name.to_str()) {
-        Some(HOST_PROCESS) => place::run(programs),
+    let name = std::env::args_os().next();
+    let code = match name.as_deref().and_then(|name| name.to_str()) {
         Some(SUPERVISOR_PROCESS) => supervise_embedded(),
+        Some(name) if process::place_of(name).is_some() => place::run(programs),
         _ => return,
     };
     std::process::exit(code);
@@ -130,12 +161,12 @@ impl Node {
         }
         Err(ControlError::new(
             Code::PlaceFailed,
-            format!("the cluster had ended before it was stopped: {}", host::describe(status)),
+            format!("the cluster had ended before it was stopped: {}", process::describe(status)),
         ))
     }
 
     fn gone(&mut self, error: &ChannelError) -> ControlError {
-        let how = self.supervisor.wait().map_or_else(|error| error.to_string(), host::describe);
+        let how = self.supervisor.wait().map_or_else(|error| error.to_string(), process::describe);
         ControlError::new(Code::PlaceFailed, format!("the supervisor ended while it started: {how} ({error})"))
             .hint("a program that starts clusters calls `runtime::node::enter` first in its main")
     }
@@ -210,14 +241,8 @@ impl Cluster {
     async fn start(options: &Options, address: &Address) -> Result<Cluster, ControlError> {
         let held = Held::take(address)?;
         channel::raise_descriptor_limit();
-        let configuration = Configuration {
-            name: options.name.clone(),
-            executors: options.executors,
-            engine: options.engine,
-            cpus: if options.pin { cpus_for(options.executors) } else { None },
-        };
         let sessions = sessions::Listener::bind(&address.session_socket())?;
-        let supervisor = Supervisor::start(configuration, Box::new(Embedded::default())).await?;
+        let supervisor = Supervisor::start(options.configuration(), Box::new(Embedded::default())).await?;
         // Last: whoever can reach control finds a cluster that works.
         let failed = |error: io::Error| ControlError::io(format!("listening at {}", address.control_socket().display()), &error);
         let control = UnixListener::bind(address.control_socket()).map_err(failed)?;
@@ -264,8 +289,7 @@ fn event_loop() -> Result<tokio::runtime::Runtime, ControlError> {
         .map_err(|error| ControlError::io("starting an event loop", &error))
 }
 
-/// A CPU for each executor among those that this process may use, from the last: the first ones serve the rest of the system. Nothing if
-/// there are too few.
+/// A CPU for each executor among those that this process may use, from the last. Nothing if there are too few.
 fn cpus_for(executors: u16) -> Option<Vec<u32>> {
     let allowed = rustix::thread::sched_getaffinity(None).ok()?;
     let allowed: Vec<u32> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).map(|cpu| cpu as u32).collect();

@@ -5,11 +5,13 @@
 
 pub mod bundles;
 mod executors;
+mod recovery;
 
 pub use bundles::NativePrograms;
 
 use crate::channel::{self, ChannelError};
 use crate::memory::SharedMemory;
+use crate::message;
 use crate::session::SlotTable;
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::protocol::{self, Answer, Numbered, Order, Reply, Session, Start};
@@ -29,7 +31,7 @@ pub fn run(programs: &NativePrograms) -> i32 {
         Ok(()) => 0,
         Err(ChannelError::Closed) => ORPHANED,
         Err(error) => {
-            eprintln!("naam-host: {error}: this process is started by a supervisor, not by hand");
+            eprintln!("{error}: this process is started by a supervisor, not by hand");
             2
         }
     }
@@ -44,7 +46,7 @@ impl Answers {
     /// every later one. A supervisor that is gone is noticed where orders are awaited.
     pub(crate) fn send(&self, number: u64, content: Result<Answer, ControlError>, descriptors: &[BorrowedFd<'_>]) {
         if let Err(ChannelError::Malformed(why)) = channel::send(&self.0, &Reply { number, content }, descriptors) {
-            let error = ControlError::new(Code::Protocol, format!("the host place's answer cannot be sent: {why}"));
+            let error = ControlError::new(Code::Protocol, format!("a place's answer cannot be sent: {why}"));
             let _ = channel::send(&self.0, &Reply { number, content: Err(error) }, &[]);
         }
     }
@@ -54,6 +56,15 @@ impl Answers {
 struct Place {
     executors: Executors,
     bundles: bundles::Bundles,
+    /// Number of its first executor.
+    first_executor: u16,
+}
+
+impl Place {
+    /// Recovers every deployment from executors that died.
+    fn recover(&mut self, dead: &[u16]) -> Result<(), ControlError> {
+        self.bundles.deployments().try_for_each(|deployment| recovery::recover(&deployment, dead, self.first_executor))
+    }
 }
 
 fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
@@ -86,6 +97,7 @@ fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
                 place.executors.grant(number, session, &grants);
                 continue;
             }
+            (Order::Recover { executors }, Some(place)) => place.recover(&executors).map(|()| Answer::Done),
             (Order::Close { session }, Some(place)) => {
                 place.executors.detach(session);
                 Ok(Answer::Done)
@@ -112,7 +124,9 @@ fn start_place(
         .and_then(|memory| memory.map())
         .map_err(|error| ControlError::io("mapping counters", &error))?;
     let executors = Executors::start(start, metrics, answers.clone())?;
-    Ok(Place { executors, bundles: bundles::Bundles::new(start.engine, programs.clone()) })
+    let behind_dma = start.place == message::Place::Nic;
+    let bundles = bundles::Bundles::new(start.engine, behind_dma, programs.clone());
+    Ok(Place { executors, bundles, first_executor: start.first_executor })
 }
 
 fn open(place: &mut Place, session: &Session, descriptors: Vec<OwnedFd>) -> Result<(), ControlError> {

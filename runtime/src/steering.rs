@@ -3,7 +3,7 @@
 //! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients map it read-only; whoever
 //! executes a message that went elsewhere serves it all the same.
 
-use crate::memory::{Mapping, ReadOnlyMapping};
+use crate::memory::{CACHE_LINE_BYTES, Mapping, ReadOnlyMapping};
 use crate::message::FLOWS;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,10 @@ use std::sync::atomic::Ordering;
 /// Entry of a flow that is served in the client's own process. Executor numbers are 16 bits, so none is this.
 pub const CLIENT: u32 = 1 << 31;
 
-/// Bytes of a flow table: entries of 32 bits, two in a word, the even one low.
-pub const FLOW_TABLE_BYTES: u64 = FLOWS as u64 * 4;
+/// Bytes of a flow table: entries of 32 bits, two in a word, the even one low; then, on a line of its own, how often executors came or went.
+pub const FLOW_TABLE_BYTES: u64 = FLOWS as u64 * 4 + CACHE_LINE_BYTES as u64;
+/// Index of the word that counts these changes.
+const CHANGES: usize = FLOWS / 2;
 
 /// The flow of a message whose key hashes to this, or of a session with this id.
 #[inline]
@@ -45,11 +47,14 @@ impl FlowTable {
         half(word, flow)
     }
 
-    /// Spreads all flows evenly over these executors.
-    pub fn spread(&self, executors: &[u16]) {
-        for (flow, executor) in (0..FLOWS as u16).zip(executors.iter().cycle()) {
-            self.set(flow, u32::from(*executor));
-        }
+    /// How often executors came or went.
+    pub fn changes(&self) -> u64 {
+        self.0.words()[CHANGES].load(Ordering::Relaxed)
+    }
+
+    /// Lets every client know that executors came or went, after it was told of it.
+    pub fn announce(&self) {
+        self.0.words()[CHANGES].fetch_add(1, Ordering::Release);
     }
 }
 
@@ -67,6 +72,12 @@ impl FlowView {
     #[inline]
     pub fn get(&self, flow: u16) -> u32 {
         half(self.0.load(usize::from(flow) / 2, Ordering::Acquire).unwrap_or(0), flow)
+    }
+
+    /// How often executors came or went: the client was told each time, or is about to be.
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.0.load(CHANGES, Ordering::Acquire).unwrap_or(0)
     }
 }
 

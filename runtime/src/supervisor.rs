@@ -5,9 +5,11 @@
 
 pub mod api;
 pub mod error;
+mod flows;
 pub mod grants;
-pub mod host;
 pub mod name;
+mod places;
+pub mod process;
 pub mod protocol;
 pub mod records;
 pub mod regions;
@@ -15,50 +17,76 @@ pub mod sessions;
 pub mod store;
 
 use crate::memory::{Pages, SharedMemory};
-use crate::metrics::Metrics;
+use crate::message::Place;
 use crate::steering::{FLOW_TABLE_BYTES, FlowTable};
-use api::{CreateRegion, Deploy, ExecutorStatus, PlaceStatus, Status};
+use api::{CreateRegion, Deploy, ExecutorStatus, Flows, PlaceLife, PlaceStatus, Status, Steer};
 use error::{Code, ControlError};
+use flows::Placement;
 use grants::{Action, authorise};
-use host::{PlaceEnd, PlaceProcess};
 use naamc::bundle::FILE_BYTES_MAX;
 use name::check_name;
-use protocol::{Answer, Bound, Deployment, EngineChoice, MayInvoke, Order, Region, Session, Start};
+use places::{ExecutorNumbers, PlaceState, RunningPlace};
+use protocol::{Answer, Bound, Deployed, Deployment, EngineChoice, MayInvoke, Order, Region};
 use records::{
     Binding, DEPLOYMENTS_MAX, DeploymentRecord, GRANTS_MAX, GenerationRecord, Grant, GrantRecord, REGIONS_MAX, RegionRecord,
 };
 use regions::RegionMemory;
 use rustix::fs::{MemfdFlags, SealFlags};
-use sessions::{OpenedSession, SessionMemory, SessionOffer, SessionRequest};
+use sessions::{OpenSession, OpenedSession, SessionOffer, SessionRequest, Told};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use store::{Records, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+pub use places::{EXECUTORS_MAX, PlaceConfiguration};
 
 /// Bundle files that wait for a deployment; the oldest goes first.
 const UPLOADS_MAX: usize = 16;
 /// How long undeploying waits for requests under way.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-/// Number of the first executor of a cluster: 0 is nobody.
-const FIRST_EXECUTOR: u16 = 1;
-/// Executors of a place.
-pub const EXECUTORS_MAX: u16 = 64;
 
 /// What a cluster is started with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
     /// Its name.
     pub name: String,
-    /// Executors of the host place, 1 to [`EXECUTORS_MAX`].
-    pub executors: u16,
+    /// Its places, each of another kind: a host, and perhaps a NIC.
+    pub places: Vec<PlaceConfiguration>,
     /// What runs handlers.
     pub engine: EngineChoice,
-    /// CPU of each executor, or nothing to leave them to the kernel.
-    pub cpus: Option<Vec<u32>>,
+}
+
+impl Configuration {
+    /// Refuses what no cluster can be.
+    fn check(&self) -> Result<(), ControlError> {
+        check_name("cluster", &self.name)?;
+        for PlaceConfiguration { place, executors, .. } in &self.places {
+            if *executors == 0 || *executors > EXECUTORS_MAX {
+                let why = format!("a {place} place has 1 to {EXECUTORS_MAX} executors, not {executors}");
+                return Err(ControlError::new(Code::BadRequest, why));
+            }
+        }
+        let kinds: Vec<Place> = self.places.iter().map(|place| place.place).collect();
+        if kinds != [Place::Host] && kinds != [Place::Host, Place::Nic] {
+            return Err(ControlError::new(Code::BadRequest, "a node has a host place, and perhaps a NIC"));
+        }
+        Ok(())
+    }
+
+    /// Executors of all places.
+    fn executors(&self) -> u16 {
+        self.places.iter().map(|place| place.executors).sum()
+    }
+
+    /// Whether executors may spin: only while all of them, and one client at least, have a core each.
+    fn spins(&self) -> bool {
+        let allowed = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+        u32::from(self.executors()) < allowed
+    }
 }
 
 /// Why a cluster ends.
@@ -75,18 +103,15 @@ pub struct Supervisor {
     configuration: Configuration,
     owner: u32,
     started: Instant,
-    place: Arc<PlaceProcess>,
-    metrics_memory: SharedMemory,
-    metrics: Metrics,
     /// What clients map of the flow table: they can read it and nothing else.
     flow_view: SharedMemory,
     flows: FlowTable,
-    /// Held while something changes, the place's answer included.
+    /// Held while something changes, the places' answers included.
     changes: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     end: watch::Sender<Option<End>>,
-    /// Set when no process of a place is left.
-    reaped: watch::Sender<bool>,
+    /// Places of which something runs, or will again.
+    living: watch::Sender<usize>,
 }
 
 struct State {
@@ -102,6 +127,9 @@ struct State {
     last_session: u32,
     /// Generation of each deployment index that was used.
     generations: Vec<u16>,
+    places: Vec<PlaceState>,
+    numbers: ExecutorNumbers,
+    placement: Placement,
 }
 
 /// A deployment before its place has seen it.
@@ -113,99 +141,42 @@ struct Plan {
     memories: Vec<RegionMemory>,
 }
 
-struct OpenSession {
-    tenant: u32,
-    memory_bytes: u64,
-}
-
 impl Supervisor {
     /// Starts the places of a cluster whose records are kept in `store`. Must be called on the event loop that then watches them.
     pub async fn start(configuration: Configuration, store: Box<dyn Store>) -> Result<Arc<Supervisor>, ControlError> {
-        check_name("cluster", &configuration.name)?;
-        if configuration.executors == 0 || configuration.executors > EXECUTORS_MAX {
-            return Err(ControlError::new(
-                Code::BadRequest,
-                format!("a host place has 1 to {EXECUTORS_MAX} executors, not {}", configuration.executors),
-            ));
-        }
-        let failed = |error: std::io::Error| ControlError::io("making memory for counters and flows", &error);
+        configuration.check()?;
+        let failed = |error: std::io::Error| ControlError::io("making memory for flows", &error);
         let (flows, flow_view) =
             SharedMemory::create_with_one_writer("naam-flows", FLOW_TABLE_BYTES, Pages::Ordinary).map_err(failed)?;
         let flows = FlowTable::new(flows).ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-        flows.spread(&(FIRST_EXECUTOR..FIRST_EXECUTOR + configuration.executors).collect::<Vec<u16>>());
-        let metrics_memory =
-            SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(configuration.executors)), Pages::Ordinary)
-                .map_err(failed)?;
-        let (place, place_end) = PlaceProcess::start(&configuration.name)?;
+        let places = configuration.places.len();
         let supervisor = Arc::new(Supervisor {
             owner: rustix::process::geteuid().as_raw(),
             started: Instant::now(),
-            place,
-            metrics: Metrics::new(metrics_memory.map().map_err(failed)?),
-            metrics_memory,
             flow_view,
             flows,
             changes: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State::new(store)),
+            state: Mutex::new(State::new(store, &configuration.places)),
             end: watch::Sender::new(None),
-            reaped: watch::Sender::new(false),
+            living: watch::Sender::new(places),
             configuration,
         });
-        tokio::spawn(supervisor.clone().watch(place_end));
-        supervisor.start_executors().await?;
-        Ok(supervisor)
-    }
-
-    async fn start_executors(&self) -> Result<(), ControlError> {
-        let start = Start {
-            version: protocol::VERSION,
-            first_executor: FIRST_EXECUTOR,
-            executors: self.configuration.executors,
-            incarnation: 1,
-            engine: self.configuration.engine,
-            cpus: self.configuration.cpus.clone(),
-        };
-        self.place.order(Order::Start(start), &[self.metrics_memory.descriptor()]).await.map(|_| ())
-    }
-
-    /// Follows the place to its end, and ends the cluster with it.
-    async fn watch(self: Arc<Supervisor>, mut place_end: PlaceEnd) {
-        let mut end = self.end.subscribe();
-        let stopping = async {
-            // The sender is in `self` and outlives this.
-            let _ = end.wait_for(Option::is_some).await;
-        };
-        let answers = async {
-            let _ = self.place.receive_answers().await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            ended = place_end.reaped() => {
-                let how = ended.map_or_else(|error| error.to_string(), host::describe);
-                self.end.send_if_modified(|end| {
-                    let died = end.is_none();
-                    if died {
-                        *end = Some(End::PlaceFailed(format!("the host place (process {}) died: {how}", self.place.process())));
-                    }
-                    died
-                });
-            }
-            () = stopping => {}
-            () = answers => {}
+        let _change = supervisor.changes.lock().await;
+        let mut ends = Vec::new();
+        for index in 0..places {
+            ends.push(supervisor.start_place(index).await?);
         }
-        place_end.stop(&self.place).await;
-        self.reaped.send_replace(true);
+        for (index, end) in ends.into_iter().enumerate() {
+            tokio::spawn(supervisor.clone().keep_place(index, end));
+        }
+        drop(_change);
+        Ok(supervisor)
     }
 
     /// Waits until no process of a place is left. Called after [`Supervisor::end`].
     pub async fn places_ended(&self) {
         // The sender is in `self`.
-        let _ = self.reaped.subscribe().wait_for(|reaped| *reaped).await;
-    }
-
-    /// The flow table, through which clients are steered.
-    pub fn flows(&self) -> &FlowTable {
-        &self.flows
+        let _ = self.living.subscribe().wait_for(|living| *living == 0).await;
     }
 
     /// Waits until the cluster ends, and says why.
@@ -217,9 +188,13 @@ impl Supervisor {
 
     /// Ends the cluster, whoever asks: for its own program.
     pub fn end(&self) {
+        self.end_with(End::Requested);
+    }
+
+    fn end_with(&self, why: End) {
         self.end.send_if_modified(|end| {
             let first = end.is_none();
-            end.get_or_insert(End::Requested);
+            end.get_or_insert(why);
             first
         });
     }
@@ -243,21 +218,11 @@ impl Supervisor {
             owner: self.owner,
             engine: self.configuration.engine.name().to_owned(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            places: vec![PlaceStatus {
-                place: "host".to_owned(),
-                process: self.place.process(),
-                incarnation: 1,
-                executors: (0..self.configuration.executors).map(|block| self.executor(block)).collect(),
-            }],
+            places: state.places.iter().map(PlaceState::status).collect(),
             regions,
             deployments,
             sessions: state.sessions.len() as u32,
         })
-    }
-
-    fn executor(&self, block: u16) -> ExecutorStatus {
-        let cpu = self.configuration.cpus.as_ref().and_then(|cpus| cpus.get(usize::from(block)).copied());
-        ExecutorStatus { executor: FIRST_EXECUTOR + block, cpu, counters: self.metrics.read(usize::from(block)) }
     }
 
     /// All regions.
@@ -350,9 +315,16 @@ impl Supervisor {
         let mut descriptors = vec![sealed.as_fd()];
         descriptors.extend(memories.iter().map(RegionMemory::descriptor));
         let (index, generation) = (deployment.index, deployment.generation);
-        let (answer, descriptors) = self.place.order(Order::Deploy(deployment), &descriptors).await?;
-        let (Answer::Deployed(deployed), [bundle]) = (answer, &descriptors[..]) else {
-            return Err(ControlError::new(Code::Protocol, "the host place gave another answer than to a deployment"));
+        let places = self.running()?;
+        let (deployed, bundle) = match everywhere(&places, &deployment, &descriptors).await {
+            Ok(deployed) => deployed,
+            Err(error) => {
+                // Places that took it forget it; those that are gone have.
+                for place in &places {
+                    let _ = place.process.order(Order::Undeploy { index, generation }, &[]).await;
+                }
+                return Err(error);
+            }
         };
         let record = DeploymentRecord {
             name: name.to_owned(),
@@ -367,7 +339,7 @@ impl Supervisor {
             handlers: deployed.handlers,
             draining: false,
         };
-        let bundle = read_sealed(bundle)?;
+        let bundle = read_sealed(&bundle)?;
         let mut state = self.state();
         state.records.put(name, &record)?;
         state.bundles.insert(name.to_owned(), bundle.into());
@@ -405,16 +377,10 @@ impl Supervisor {
             deployment
         };
         let order = Order::Undeploy { index: deployment.index, generation: deployment.generation };
-        match tokio::time::timeout(DRAIN_MAX, self.place.order(order, &[])).await {
-            Ok(answered) => answered?,
-            Err(_) => {
-                return Err(ControlError::new(
-                    Code::TimedOut,
-                    format!("requests of {name:?} are still under way after {DRAIN_MAX:?}"),
-                )
-                .hint("it takes no new ones; try again"));
-            }
-        };
+        if tokio::time::timeout(DRAIN_MAX, self.order_all(&order)).await.is_err() {
+            let why = format!("requests of {name:?} are still under way after {DRAIN_MAX:?}");
+            return Err(ControlError::new(Code::TimedOut, why).hint("it takes no new ones; try again"));
+        }
         let _change = self.changes.lock().await;
         self.state().forget_deployment(&deployment)?;
         self.spread_grants().await
@@ -446,51 +412,86 @@ impl Supervisor {
     pub async fn open_session(&self, tenant: u32, request: &SessionRequest) -> Result<OpenedSession, ControlError> {
         request.check()?;
         let _change = self.changes.lock().await;
-        let executors = self.configuration.executors;
-        let number = self.state().admit_session(tenant, request.memory_bytes(executors))?;
-        let opened = self.attach_session(number, tenant, request).await;
-        if opened.is_err() {
-            self.state().sessions.remove(&number);
+        let places = self.running()?;
+        let failed = |error: std::io::Error| ControlError::io("making a session's memory", &error);
+        let flows = self.flow_view.descriptor().try_clone_to_owned().map_err(failed)?;
+        // As much as it takes with all places, those included that do not run now.
+        let memory_bytes = request.memory_bytes(self.configuration.executors());
+        let (number, news) = self.state().admit_session(tenant, request, memory_bytes)?;
+        for place in &places {
+            if let Err(error) = self.join(number, place, self.flows.changes()).await {
+                self.state().sessions.remove(&number);
+                let _ = self.order_all(&Order::Close { session: number }).await;
+                return Err(error);
+            }
         }
-        opened
-    }
-
-    async fn attach_session(&self, number: u32, tenant: u32, request: &SessionRequest) -> Result<OpenedSession, ControlError> {
-        let executors = self.configuration.executors;
-        let memory =
-            SessionMemory::create(request, executors).map_err(|error| ControlError::io("making a session's memory", &error))?;
-        let grants = self.state().may_invoke(self.owner, tenant)?;
-        let session = Session { number, slots: request.slots, rings: request.rings, grants };
-        let mut descriptors = vec![memory.slots.descriptor()];
-        for (link, server, _) in &memory.links {
-            descriptors.extend([link.descriptor(), server.as_fd()]);
-        }
-        self.place.order(Order::Open(session), &descriptors).await?;
-        let failed = |error: std::io::Error| ControlError::io("handing out a session", &error);
-        let mut theirs = vec![self.flow_view.descriptor().try_clone_to_owned().map_err(failed)?];
-        for (link, _, client) in memory.links {
-            theirs.extend([link.descriptor().try_clone_to_owned().map_err(failed)?, client]);
-        }
-        let offer = SessionOffer { number, first_executor: FIRST_EXECUTOR, executors, slots: request.slots, rings: request.rings };
-        Ok(OpenedSession { offer, descriptors: theirs })
+        let (changes, SessionRequest { slots, rings, .. }) = (self.flows.changes(), *request);
+        let offer = SessionOffer { number, places: places.len() as u16, changes, slots, rings };
+        Ok(OpenedSession { offer, flows, news })
     }
 
     /// Frees a session, whose client is gone.
     pub async fn close_session(&self, number: u32) {
         let _change = self.changes.lock().await;
-        // A place that does not answer is dead, and its sessions with it.
-        let _ = self.place.order(Order::Close { session: number }, &[]).await;
+        self.order_all(&Order::Close { session: number }).await;
         self.state().sessions.remove(&number);
     }
 
-    /// Tells the place what the sessions of everybody but the owner may do, after that has changed.
+    /// Where each flow goes.
+    pub fn flows(&self, tenant: u32) -> Result<Flows, ControlError> {
+        let state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Change)?;
+        Ok(state.flows(&self.flows))
+    }
+
+    /// Sends flows to a place from now on, spread over its executors. What is under way stays where it is.
+    pub async fn steer(&self, tenant: u32, request: &Steer) -> Result<Flows, ControlError> {
+        let _change = self.changes.lock().await;
+        let mut state = self.state();
+        authorise(&state.records, self.owner, tenant, Action::Change)?;
+        if !state.places.iter().any(|place| place.configuration.place == request.place) {
+            let place = request.place;
+            let error = ControlError::new(Code::NotFound, format!("this cluster has no {place} place"));
+            return Err(error.hint("`naam-run status` shows its places; `naam-run cluster --nic 1` starts one with a NIC"));
+        }
+        let mut placement = state.placement.clone();
+        placement.steer(&request.flows, request.place)?;
+        state.placement = placement;
+        state.spread_flows(&self.flows);
+        Ok(state.flows(&self.flows))
+    }
+
+    /// Tells the places what the sessions of everybody but the owner may do, after that has changed.
     async fn spread_grants(&self) -> Result<(), ControlError> {
         let sessions: Vec<(u32, u32)> = self.state().sessions.iter().map(|(number, session)| (*number, session.tenant)).collect();
         for (session, tenant) in sessions.into_iter().filter(|(_, tenant)| *tenant != self.owner) {
             let grants = self.state().may_invoke(self.owner, tenant)?;
-            self.place.order(Order::Grant { session, grants }, &[]).await?;
+            self.order_all(&Order::Grant { session, grants }).await;
         }
         Ok(())
+    }
+
+    /// The places that run: one at least.
+    fn running(&self) -> Result<Vec<Arc<RunningPlace>>, ControlError> {
+        let running = self.state().running();
+        if running.is_empty() {
+            let error = ControlError::new(Code::PlaceFailed, "no place runs now");
+            return Err(error.hint("they died and are started again: try once more"));
+        }
+        Ok(running)
+    }
+
+    /// Gives the same order to all places that run, and waits for all answers. A place that dies meanwhile has forgotten what the order was
+    /// about; no other one refuses an order of these kinds.
+    async fn order_all(&self, order: &Order) {
+        let mut answers = tokio::task::JoinSet::new();
+        for place in self.state().running() {
+            let order = order.clone();
+            answers.spawn(async move {
+                let _ = place.process.order(order, &[]).await;
+            });
+        }
+        answers.join_all().await;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -498,8 +499,53 @@ impl Supervisor {
     }
 }
 
+/// Has a deployment checked and run by all these places. Returns what they say of it, and the bundle that runs.
+async fn everywhere(
+    places: &[Arc<RunningPlace>],
+    deployment: &Deployment,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(Deployed, OwnedFd), ControlError> {
+    let mut agreed: Option<(Deployed, OwnedFd)> = None;
+    for place in places {
+        let (answer, bundle) = place.process.order(Order::Deploy(deployment.clone()), descriptors).await?;
+        let (Answer::Deployed(deployed), Ok([bundle])) = (answer, <[OwnedFd; 1]>::try_from(bundle)) else {
+            return Err(ControlError::new(Code::Protocol, "a place gave another answer than to a deployment"));
+        };
+        match &agreed {
+            Some((first, _)) if *first != deployed => {
+                return Err(ControlError::new(Code::Protocol, "the places understand the bundle differently"));
+            }
+            Some(_) => {}
+            None => agreed = Some((deployed, bundle)),
+        }
+    }
+    agreed.ok_or_else(|| ControlError::new(Code::PlaceFailed, "no place runs now"))
+}
+
+impl PlaceState {
+    fn status(&self) -> PlaceStatus {
+        let PlaceConfiguration { place, cpus, .. } = &self.configuration;
+        let Some(running) = &self.running else {
+            let state = if self.given_up { PlaceLife::GivenUp } else { PlaceLife::Restarting };
+            return PlaceStatus { place: *place, state, process: 0, incarnation: self.incarnation, executors: Vec::new() };
+        };
+        let executor = |(block, number): (usize, u16)| ExecutorStatus {
+            executor: number,
+            cpu: cpus.as_ref().and_then(|cpus| cpus.get(block).copied()),
+            counters: running.metrics.read(block),
+        };
+        PlaceStatus {
+            place: *place,
+            state: PlaceLife::Running,
+            process: running.process.process(),
+            incarnation: running.incarnation,
+            executors: running.numbers().enumerate().map(executor).collect(),
+        }
+    }
+}
+
 impl State {
-    fn new(store: Box<dyn Store>) -> State {
+    fn new(store: Box<dyn Store>, places: &[PlaceConfiguration]) -> State {
         State {
             records: Records::new(store),
             regions: BTreeMap::new(),
@@ -509,6 +555,9 @@ impl State {
             sessions: BTreeMap::new(),
             last_session: 0,
             generations: Vec::new(),
+            places: places.iter().cloned().map(PlaceState::new).collect(),
+            numbers: ExecutorNumbers::default(),
+            placement: Placement::all_at(Place::Host),
         }
     }
 
@@ -560,16 +609,7 @@ impl State {
         let (_, bytes) = found.ok_or_else(|| {
             ControlError::new(Code::NotFound, "the bundle file is not here").hint("upload it first: POST /v0/bundles")
         })?;
-        let mut bindings = Vec::new();
-        let mut memories = Vec::new();
-        for (declared, Binding { region, rights }) in &request.bindings {
-            let memory = self.region(region)?.clone();
-            let record: RegionRecord =
-                self.records.get(region)?.ok_or_else(|| ControlError::new(Code::System, "a region without a record"))?;
-            let region = Region { id: record.id, generation: record.generation, length_bytes: record.length_bytes };
-            bindings.push(Bound { declared: declared.clone(), region, rights: rights.0 });
-            memories.push(memory);
-        }
+        let (bindings, memories) = self.bind(&request.bindings)?;
         let file = bytes.clone();
         let (index, generation) = self.free_index()?;
         let deployment = Deployment {
@@ -586,8 +626,28 @@ impl State {
 }
 
 impl State {
+    /// What places are told of regions that a deployment is bound to, and their memory.
+    fn bind(&self, wanted: &BTreeMap<String, Binding>) -> Result<(Vec<Bound>, Vec<RegionMemory>), ControlError> {
+        let mut bindings = Vec::new();
+        let mut memories = Vec::new();
+        for (declared, Binding { region, rights }) in wanted {
+            let memory = self.region(region)?.clone();
+            let record: RegionRecord =
+                self.records.get(region)?.ok_or_else(|| ControlError::new(Code::System, "a region without a record"))?;
+            let region = Region { id: record.id, generation: record.generation, length_bytes: record.length_bytes };
+            bindings.push(Bound { declared: declared.clone(), region, rights: rights.0 });
+            memories.push(memory);
+        }
+        Ok((bindings, memories))
+    }
+
     /// Counts a session in, if there is room.
-    fn admit_session(&mut self, tenant: u32, memory_bytes: u64) -> Result<u32, ControlError> {
+    fn admit_session(
+        &mut self,
+        tenant: u32,
+        request: &SessionRequest,
+        memory_bytes: u64,
+    ) -> Result<(u32, mpsc::Receiver<Told>), ControlError> {
         let used: u64 = self.sessions.values().map(|session| session.memory_bytes).sum();
         if self.sessions.len() >= sessions::SESSIONS_MAX || used + memory_bytes > sessions::SESSIONS_BYTES_MAX {
             return Err(ControlError::new(
@@ -598,8 +658,17 @@ impl State {
         }
         self.last_session =
             self.last_session.checked_add(1).ok_or_else(|| ControlError::new(Code::Exhausted, "every session number was used"))?;
-        self.sessions.insert(self.last_session, OpenSession { tenant, memory_bytes });
-        Ok(self.last_session)
+        let opened = OpenSession::create(tenant, request, memory_bytes);
+        let (session, told) = opened.map_err(|error| ControlError::io("making a session's memory", &error))?;
+        self.sessions.insert(self.last_session, session);
+        Ok((self.last_session, told))
+    }
+
+    /// Tells a session's client something. One that has not taken what it was told before is closed.
+    fn tell(&mut self, number: u32, told: Told) {
+        if self.sessions.get(&number).is_some_and(|session| session.news.try_send(told).is_err()) {
+            self.sessions.remove(&number);
+        }
     }
 
     /// Deployments that `tenant` may call.
@@ -669,15 +738,15 @@ mod tests {
     fn sessions_are_bounded_by_all_their_memory() {
         let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
         let request = SessionRequest { version: sessions::VERSION, slots: SLOTS_MAX, rings };
-        let mut state = State::new(Box::new(Embedded::default()));
+        let mut state = State::new(Box::new(Embedded::default()), &[]);
         let bytes = request.memory_bytes(1);
-        let numbers: Vec<u32> = std::iter::from_fn(|| state.admit_session(1, bytes).ok()).collect();
+        let numbers: Vec<u32> = std::iter::from_fn(|| Some(state.admit_session(1, &request, bytes).ok()?.0)).collect();
         assert!(numbers.len() > 100 && numbers.len() < sessions::SESSIONS_MAX, "{} sessions", numbers.len());
         assert!(numbers.len() as u64 * bytes <= sessions::SESSIONS_BYTES_MAX);
         assert!((numbers.len() as u64 + 1) * bytes > sessions::SESSIONS_BYTES_MAX);
-        assert_eq!(state.admit_session(1, bytes).unwrap_err().code, Code::Exhausted);
+        assert_eq!(state.admit_session(1, &request, bytes).unwrap_err().code, Code::Exhausted);
         state.sessions.remove(&numbers[0]);
-        state.admit_session(1, bytes).unwrap();
+        state.admit_session(1, &request, bytes).unwrap();
     }
 
     /// A file is read whole or not at all.

@@ -1,10 +1,14 @@
-//! UDMA backends: how an executor reaches regions that are not mapped into its process. All are asynchronous in shape.
+//! UDMA backends: how an executor reaches regions that its engine's loads and stores do not reach. All are asynchronous in shape.
 //!
-//! Regions that are mapped ([`crate::memory::Region::is_local`]) need none: engines execute operations on them inline, and that is the
+//! Regions within reach ([`Region::is_local`]) need none: engines execute operations on them inline, and that is the
 //! `local` backend of host executors. For any other region the message suspends before the call; the executor reads the operation from
-//! the activation ([`Operation::pending`]), issues it here, and resumes the message when its completion was polled.
+//! the activation ([`Operation::pending`]), issues it here, and resumes the message when its completion was polled. [`dma`] is the backend
+//! of NIC executors.
 
-use naamc::abi::{Helper, STACK_BYTES, address};
+pub mod dma;
+
+use crate::memory::Region;
+use naamc::abi::{EFAULT, Helper, STACK_BYTES, address};
 use naamc::activation::Activation;
 use naamc::isa::Register;
 
@@ -93,32 +97,71 @@ impl Operation {
         memory.get(start..start.checked_add(self.length_bytes as usize)?)
     }
 
-    /// Leaves the completion in the activation: the bytes read or the old value, or zeros after an error, and the result.
-    pub fn complete(&self, activation: &mut Activation, completion: &Completion<'_>) {
+    /// Leaves the completion in the activation: the bytes read or the old value (little-endian), or zeros after an error, and the
+    /// result: 0, `-EFAULT` or `-EINVAL`.
+    pub fn complete(&self, activation: &mut Activation, result: i64, bytes: &[u8]) {
+        if let Some(memory) = self.destination(activation) {
+            if result == 0 && bytes.len() == memory.len() { memory.copy_from_slice(bytes) } else { memory.fill(0) }
+        }
+        self.settle(activation, result);
+    }
+
+    /// Performs the operation on the region, now, and leaves its completion in the activation. `read_only` is the bundle's read-only data.
+    pub fn perform(&self, region: &Region, activation: &mut Activation, read_only: &[u8]) {
+        let mut old = 0;
+        let result = match self.action {
+            Action::Read => {
+                let Some(memory) = self.destination(activation) else { return };
+                let result = region.read(self.offset, memory);
+                if result != 0 {
+                    memory.fill(0);
+                }
+                return self.settle(activation, result);
+            }
+            Action::Write => match self.bytes(activation, read_only) {
+                Some(source) => region.write(self.offset, source),
+                None => -EFAULT,
+            },
+            Action::CompareSwap { expected, desired } => region.compare_swap(self.offset, expected, desired, &mut old),
+            Action::FetchAdd { addend } => region.fetch_add(self.offset, addend, &mut old),
+        };
+        self.complete(activation, result, &old.to_le_bytes());
+    }
+
+    /// Where the bytes read or the old value go; `None` if the operation has none.
+    fn destination<'a>(&self, activation: &'a mut Activation) -> Option<&'a mut [u8]> {
+        match self.location {
+            Location::Activation(start) if self.action != Action::Write => {
+                activation.memory.get_mut(start..start.checked_add(self.length_bytes as usize)?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Says that the operation is completed, and what it wrote.
+    fn settle(&self, activation: &mut Activation, result: i64) {
         if let Location::Activation(start) = self.location
             && self.action != Action::Write
         {
-            let Some(memory) = activation.memory.get_mut(start..start + self.length_bytes as usize) else { return };
-            match completion.bytes {
-                bytes if completion.result == 0 && bytes.len() == memory.len() => memory.copy_from_slice(bytes),
-                _ => memory.fill(0),
-            }
             activation.note_written(start + self.length_bytes as usize);
         }
         activation.completed = 1;
-        activation.completion = completion.result;
+        activation.completion = result;
     }
 }
 
-/// An operation that is done.
+/// What a backend says of an operation under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Completion<'a> {
-    /// Which.
-    pub token: Token,
-    /// 0, `-EFAULT` or `-EINVAL`.
-    pub result: i64,
-    /// The bytes read, or the old value of an atomic, little-endian.
-    pub bytes: &'a [u8],
+pub enum Completion<'a> {
+    /// Its moment has come: whoever polled performs it now, on the region as it is mapped here ([`Operation::perform`]).
+    Due,
+    /// It took effect elsewhere.
+    Done {
+        /// 0, `-EFAULT` or `-EINVAL`.
+        result: i64,
+        /// The bytes read, or the old value of an atomic, little-endian.
+        bytes: &'a [u8],
+    },
 }
 
 /// Why an operation was not issued.
@@ -136,15 +179,15 @@ pub enum NotIssued {
 ///
 /// Operations of one message never overlap: the next is issued after the completion of the one before, which keeps their order.
 pub trait Backend: Send {
-    /// Issues an operation on the region with this number ([`crate::memory::Region::remote`]). `source` are the bytes of a write, and are
+    /// Issues an operation on a region. `source` are the bytes of a write, and are
     /// not needed after the call. Its completion has a place reserved once this succeeds.
     ///
     /// # Errors
     /// [`NotIssued`].
-    fn issue(&mut self, now_ns: u64, token: Token, remote: u32, operation: &Operation, source: &[u8]) -> Result<(), NotIssued>;
+    fn issue(&mut self, now_ns: u64, token: Token, region: &Region, operation: &Operation, source: &[u8]) -> Result<(), NotIssued>;
 
     /// Hands over completed operations, each once, in any order.
-    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(&Completion<'_>));
+    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(Token, Completion<'_>));
 
     /// When polling can next find something, if anything is under way: until then an executor without other work may sleep.
     fn due_ns(&self) -> Option<u64>;
@@ -155,11 +198,11 @@ pub trait Backend: Send {
 pub struct Local;
 
 impl Backend for Local {
-    fn issue(&mut self, _: u64, _: Token, _: u32, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
+    fn issue(&mut self, _: u64, _: Token, _: &Region, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
         Err(NotIssued::Unreachable)
     }
 
-    fn poll(&mut self, _: u64, _: &mut dyn FnMut(&Completion<'_>)) {}
+    fn poll(&mut self, _: u64, _: &mut dyn FnMut(Token, Completion<'_>)) {}
 
     fn due_ns(&self) -> Option<u64> {
         None

@@ -2,15 +2,17 @@
 //!
 //! Each test is a function in [`TESTS`]; arguments choose by name, as with libtest.
 
+use runtime::client::Completion;
 use runtime::control::{Code, Connection, ConnectionOptions};
+use runtime::message::{Place, RuntimeError};
 use runtime::node::{Node, Options, embedded_name, enter};
 use runtime::place::NativePrograms;
-use runtime::supervisor::api::{CreateRegion, Deploy};
+use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceLife, Steer};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -19,7 +21,10 @@ use std::process::{Command, Stdio};
 const TESTS: &[(&str, fn())] = &[
     ("serves_messages_and_ends_without_a_trace", serves_messages_and_ends_without_a_trace),
     ("is_stopped_when_it_is_dropped", is_stopped_when_it_is_dropped),
-    ("says_that_its_place_died", says_that_its_place_died),
+    ("gives_up_a_place_that_dies_too_often", gives_up_a_place_that_dies_too_often),
+    ("a_place_that_dies_is_started_again", a_place_that_dies_is_started_again),
+    ("what_a_place_owes_another_one_answers", what_a_place_owes_another_one_answers),
+    ("flows_move_under_load_and_nothing_is_lost_or_doubled", flows_move_under_load_and_nothing_is_lost_or_doubled),
     ("does_not_outlive_its_program", does_not_outlive_its_program),
     ("errors_of_the_start_are_told", errors_of_the_start_are_told),
 ];
@@ -150,19 +155,167 @@ fn is_stopped_when_it_is_dropped() {
     assert!(!directory.exists());
 }
 
-fn says_that_its_place_died() {
+fn gives_up_a_place_that_dies_too_often() {
     let node = Node::start(&options(EngineChoice::Interpreter, 1)).unwrap();
     let directory = node.address().directory.clone();
     let target = deploy_counter(&node);
     let mut session = Connection::open(node.address(), &ConnectionOptions::default()).unwrap();
     session.call(target, None, &[0; 16]).unwrap();
-    let [supervisor, place] = processes(&node);
-    rustix::process::pidfd_send_signal(&place, Signal::KILL).unwrap();
+    let [supervisor, _] = processes(&node);
+    let mut last = 0;
+    while !has_ended(&supervisor) {
+        // The cluster may end between two questions.
+        let place = node.control().status().map_or(0, |status| status.places[0].process);
+        if place != last && place != 0 {
+            kill(place);
+            last = place;
+        }
+    }
     session.call(target, None, &[0; 16]).unwrap_err();
-    wait(&supervisor);
     assert_eq!(node.control().status().unwrap_err().code, Code::NoCluster);
     assert_eq!(node.stop().unwrap_err().code, Code::PlaceFailed);
     assert!(!directory.exists());
+}
+
+fn kill(process: u32) {
+    rustix::process::kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Kills a place of the node and waits until it runs again.
+fn kill_and_wait(node: &Node, index: usize) {
+    let before = node.control().status().unwrap().places[index].clone();
+    kill(before.process);
+    loop {
+        let place = node.control().status().unwrap().places[index].clone();
+        if place.incarnation > before.incarnation && place.state == PlaceLife::Running {
+            assert!(place.executors.iter().all(|executor| before.executors.iter().all(|old| old.executor != executor.executor)));
+            return;
+        }
+    }
+}
+
+/// A message that adds `amount` to a counter.
+fn add(counter: u64, amount: u64) -> [u8; 16] {
+    let mut body = [0; 16];
+    body[..8].copy_from_slice(&counter.to_le_bytes());
+    body[8..].copy_from_slice(&amount.to_le_bytes());
+    body
+}
+
+fn counter(node: &Node, index: usize) -> u64 {
+    let mut bytes = Vec::new();
+    node.control().save_region("numbers", &mut bytes).unwrap();
+    u64::from_le_bytes(bytes[index * 8..][..8].try_into().unwrap())
+}
+
+/// Regions, deployments and sessions outlive a place; requests that were under way are answered, each once.
+fn a_place_that_dies_is_started_again() {
+    for engine in [EngineChoice::Interpreter, EngineChoice::Jit] {
+        let node = Node::start(&options(engine, 2)).unwrap();
+        let target = deploy_counter(&node);
+        let options = ConnectionOptions { window: 32, ..ConnectionOptions::default() };
+        let mut session = Connection::open(node.address(), &options).unwrap();
+        let (mut sent, mut done, mut uncertain) = (0u64, 0u64, 0u64);
+        let mut answered = HashSet::new();
+        let mut take = |reply: Completion<'_>| {
+            assert!(answered.insert(reply.token), "answered twice");
+            match reply.outcome {
+                Ok(0) => done += 1,
+                Err(RuntimeError::Uncertain) => uncertain += 1,
+                outcome => panic!("{outcome:?}"),
+            }
+        };
+        for death in 1..=4 {
+            let mut to_kill = true;
+            while sent < death * 1000 || session.under_way() > 0 {
+                while sent < death * 1000 && session.under_way() < session.window() {
+                    session.submit(target, Some(sent), &add(1, 1), sent).unwrap();
+                    sent += 1;
+                }
+                if to_kill && sent >= death * 1000 - 500 {
+                    let place = &node.control().status().unwrap().places[0];
+                    // It may be dead from the last time.
+                    to_kill = place.process == 0;
+                    if !to_kill {
+                        kill(place.process);
+                    }
+                }
+                session.poll(&mut take).unwrap();
+                session.wait(None).unwrap();
+            }
+        }
+        assert_eq!(done + uncertain, sent);
+        let (total, status) = (counter(&node, 1), node.control().status().unwrap());
+        assert!(done <= total && total <= done + uncertain, "{done} done, {uncertain} uncertain, {total} counted");
+        assert_eq!((status.sessions, status.places[0].state), (1, PlaceLife::Running));
+        assert_eq!(status.places[0].incarnation, 5);
+        node.stop().unwrap();
+    }
+}
+
+/// A dead place's requests are served by the other place, before it is started again and by it afterwards.
+fn what_a_place_owes_another_one_answers() {
+    let node = Node::start(&runtime::node::Options { nic_executors: 1, ..options(EngineChoice::Jit, 1) }).unwrap();
+    let target = deploy_counter(&node);
+    let mut session = Connection::open(node.address(), &ConnectionOptions::default()).unwrap();
+    let mut places = HashMap::new();
+    for (index, place) in [(1, Place::Nic), (0, Place::Host)] {
+        let flows = node.control().steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place }).unwrap();
+        assert_eq!(flows.flows.iter().map(|flows| (flows.place, flows.meant_for)).collect::<Vec<_>>(), [(place, place)]);
+        for round in 0..20 {
+            let reply = session.call(target, Some(round), &add(2, 1)).unwrap();
+            *places.entry(reply.place).or_insert(0) += 1;
+            if round == 10 {
+                kill_and_wait(&node, index);
+            }
+        }
+        // It serves its own flows again, as soon as it has links to all sessions.
+        while session.call(target, Some(1), &add(3, 1)).unwrap().place != place {}
+    }
+    assert_eq!(counter(&node, 2), 40);
+    assert_eq!(places.values().sum::<i32>(), 40);
+    assert!(places[&Place::Nic] >= 11 && places[&Place::Host] >= 11, "{places:?}");
+    node.stop().unwrap();
+}
+
+/// Flows that move between host and NIC a thousand times under load: each request is answered once, and takes effect once.
+fn flows_move_under_load_and_nothing_is_lost_or_doubled() {
+    let node =
+        Node::start(&runtime::node::Options { nic_executors: 1, dma_latency_ns: 1000, ..options(EngineChoice::Jit, 1) }).unwrap();
+    let target = deploy_counter(&node);
+    let mut session = Connection::open(node.address(), &ConnectionOptions { window: 64, ..ConnectionOptions::default() }).unwrap();
+    let moving = std::sync::atomic::AtomicBool::new(true);
+    let (mut sent, mut answered, mut places) = (0u64, HashSet::new(), HashMap::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = fastrand::Rng::with_seed(4);
+            for _ in 0..1000 {
+                let (one, other) = (random.u16(..1024), random.u16(..1024));
+                let place = if random.bool() { Place::Host } else { Place::Nic };
+                let flows = vec![FlowRange { first: one.min(other), last: one.max(other) }];
+                node.control().steer(&Steer { flows, place }).unwrap();
+            }
+            moving.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        while moving.load(std::sync::atomic::Ordering::Relaxed) || session.under_way() > 0 {
+            while moving.load(std::sync::atomic::Ordering::Relaxed) && session.under_way() < session.window() {
+                session.submit(target, Some(sent), &add(sent % 4, 1), sent).unwrap();
+                sent += 1;
+            }
+            session.wait(None).unwrap();
+            session
+                .poll(|reply| {
+                    assert_eq!(reply.outcome, Ok(0));
+                    assert!(answered.insert(reply.token), "answered twice");
+                    *places.entry(reply.place).or_insert(0u64) += 1;
+                })
+                .unwrap();
+        }
+    });
+    assert_eq!(answered.len() as u64, sent);
+    assert_eq!((0..4).map(|index| counter(&node, index)).sum::<u64>(), sent);
+    assert!(places[&Place::Host] > 100 && places[&Place::Nic] > 100, "both places served: {places:?}");
+    node.stop().unwrap();
 }
 
 fn start_and_wait() {

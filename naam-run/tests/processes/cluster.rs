@@ -1,6 +1,7 @@
 //! Clusters as processes: they start, are found, refuse what they must, and leave nothing behind however they end.
 
-use crate::harness::Scratch;
+use crate::deployments::bundle;
+use crate::harness::{Process, Scratch};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -63,14 +64,59 @@ fn stops_by_signals() {
 }
 
 #[test]
-fn ends_clearly_when_its_place_dies() {
+fn starts_a_place_again_and_ends_clearly_when_it_dies_too_often() {
     let scratch = Scratch::new();
     let cluster = scratch.start(&[]);
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
     let place = cluster.place();
     place.kill();
-    cluster.ended().refused(1, &["the host place", "died", "signal 9", "\"default\" has ended, and its regions are gone"]);
+    while cluster.run(&["status"]).fine().contains("incarnation 1") {}
     assert!(place.is_gone());
+    assert!(cluster.run(&["region", "list"]).fine().contains("numbers"), "regions outlive a place");
+    let mut last = 0;
+    loop {
+        let ran = cluster.run(&["--json", "status"]);
+        if ran.code != Some(0) {
+            break;
+        }
+        let process = ran.json()["places"][0]["process"].as_u64().unwrap() as u32;
+        if process != last && process != 0 {
+            Process::open(process).kill();
+            last = process;
+        }
+    }
+    let words = ["the host place", "died", "signal 9", "died too often", "\"default\" has ended, and its regions are gone"];
+    cluster.ended().refused(1, &words);
     assert!(!scratch.clusters().exists());
+}
+
+#[test]
+fn messages_are_steered_to_the_nic_and_back() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&["--nic", "2", "--dma-latency-ns", "2000"]);
+    let file = bundle(&scratch, "counter");
+    cluster.run(&["region", "create", "numbers", "--bytes", "4K"]).fine();
+    cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers"]).fine();
+    let invoke = |value: u64| {
+        let message = format!("{{\"index\": 3, \"value\": {value}}}");
+        cluster.run(&["invoke", "counter/count", "--message", &message]).fine().to_owned()
+    };
+    assert!(invoke(5).contains("from host executor 1: 1 UDMA operation, 0 suspensions"));
+    let steered = cluster.run(&["steer", "all", "nic"]).fine().to_owned();
+    assert_eq!(steered.trim(), "flows    0 to 1023 (1,024 flows): nic, executors 2 3");
+    let reply = invoke(6);
+    assert!(reply.contains("from nic executor") && reply.contains("1 suspension"), "{reply}");
+    let steered = cluster.run(&["steer", "0-255,512", "host"]).fine().to_owned();
+    assert_eq!(steered.lines().count(), 4, "{steered}");
+    let flows = cluster.run(&["flows", "--json"]).json();
+    let places: Vec<&str> = flows["flows"].as_array().unwrap().iter().map(|flows| flows["place"].as_str().unwrap()).collect();
+    assert_eq!(places, ["host", "nic", "host", "nic"]);
+    cluster.run(&["steer", "all", "host"]).fine();
+    assert!(invoke(7).contains("\"value\": 11"), "the counter's old value");
+    cluster.run(&["steer", "1024", "nic"]).refused(2, &["1024", "0 to 1023"]);
+    let plain = scratch.start(&["--name", "plain"]);
+    scratch.run(&["--cluster", "plain", "steer", "all", "nic"]).refused(1, &["no nic place", "--nic 1"]);
+    drop(plain);
 }
 
 #[test]
@@ -131,7 +177,7 @@ fn wrong_command_lines_are_usage_errors() {
         assert!(!ran.stderr.is_empty());
     }
     assert!(scratch.run(&["--help"]).stdout.contains("Examples:"));
-    assert!(!scratch.run(&["--help"]).stdout.contains("exec"), "exec is for a runner, not for people");
+    assert!(!scratch.run(&["--help"]).stdout.contains("exec "), "exec is for a runner, not for people");
 }
 
 #[test]

@@ -28,8 +28,9 @@ impl Ran {
 
     /// Asserts success.
     #[track_caller]
-    pub fn fine(&self) {
+    pub fn fine(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
+        &self.stdout
     }
 
     /// Asserts an exit code and words on standard error.

@@ -3,7 +3,7 @@
 //! Each call is one connection; nothing is kept open between calls, and a cluster that restarts under the same name is simply found again.
 
 use super::directory::Address;
-use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, SetGrant, Status};
+use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, Flows, SetGrant, Status, Steer};
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::records::{DeploymentRecord, Grant, RegionRecord};
 use http_body_util::{BodyExt, Full};
@@ -133,6 +133,16 @@ impl Control {
             Some(grant) => self.call(Method::PUT, &path, json(&SetGrant { grant })?),
             None => self.call(Method::DELETE, &path, empty()),
         }
+    }
+
+    /// Where each flow goes.
+    pub fn flows(&self) -> Result<Flows, ControlError> {
+        self.call(Method::GET, "/v0/flows", empty())
+    }
+
+    /// Sends flows to a place from now on; what is under way stays where it is.
+    pub fn steer(&self, request: &Steer) -> Result<Flows, ControlError> {
+        self.call(Method::PUT, "/v0/flows", json(request)?)
     }
 
     fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Sent) -> Result<T, ControlError> {

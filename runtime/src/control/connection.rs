@@ -3,18 +3,20 @@
 use super::client::Control;
 use super::directory::Address;
 use super::sessions;
-use crate::client::{Session, Waiting};
+use crate::channel::{self, ChannelError};
+use crate::client::{Change, Membership, News, Session, Waiting};
 use crate::memory::SharedMemory;
 use crate::message::Target;
 use crate::steering::FlowView;
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::records::DeploymentRecord;
-use crate::supervisor::sessions::{SessionRequest, VERSION};
+use crate::supervisor::sessions::{Became, SessionNews, SessionRequest, VERSION};
+use crate::transport::Broken;
 use crate::transport::shared_memory::{RingLink, RingSizes};
 use crate::transport::wake::Wake;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What a program wants of a session.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +39,6 @@ impl Default for ConnectionOptions {
 /// A session, for as long as this lives. Use it as a [`Session`].
 pub struct Connection {
     session: Session<RingLink>,
-    /// The cluster frees the session when this closes.
-    _socket: OwnedFd,
 }
 
 impl Connection {
@@ -48,23 +48,60 @@ impl Connection {
     /// [`Code::NoCluster`], [`Code::Exhausted`] if it has too many sessions, or what else the cluster says.
     pub fn open(address: &Address, options: &ConnectionOptions) -> Result<Connection, ControlError> {
         let request = SessionRequest { version: VERSION, slots: options.window, rings: options.rings };
-        let (offer, descriptors, socket) = sessions::open(address, &request)?;
+        let (offer, flows, socket) = sessions::open(address, &request)?;
         let failed = |error: io::Error| ControlError::io("mapping a session", &error);
-        let mut descriptors = descriptors.into_iter();
-        let mut next = || descriptors.next().ok_or_else(|| ControlError::new(Code::Protocol, "a session with too few descriptors"));
-        let flows = SharedMemory::from_descriptor(next()?).and_then(|memory| memory.map_read_only()).map_err(failed)?;
+        let flows = SharedMemory::from_descriptor(flows).and_then(|memory| memory.map_read_only()).map_err(failed)?;
         let flows = FlowView::new(flows).ok_or_else(|| ControlError::new(Code::Protocol, "a flow table that is too short"))?;
-        let mut links = Vec::new();
-        for executor in 0..offer.executors {
-            let mapping = SharedMemory::from_descriptor(next()?).and_then(|memory| memory.map()).map_err(failed)?;
-            let link = RingLink::client(mapping, offer.rings, Wake::from_descriptor(next()?)).map_err(failed)?;
-            links.push((offer.first_executor + executor, link));
-        }
-        if links.is_empty() || offer.slots == 0 {
+        if offer.places == 0 || offer.slots == 0 {
             return Err(ControlError::new(Code::Protocol, "a session without executors or slots"));
         }
-        let session = Session::new(offer.number, offer.slots, links, Some(flows), options.waiting);
-        Ok(Connection { session, _socket: socket })
+        let mut source = NewsSocket { socket, rings: offer.rings };
+        let broken = |error: ChannelError| ControlError::new(Code::Protocol, format!("opening a session: {error}"));
+        let first = (0..offer.places).map(|_| source.receive()).collect::<Result<Vec<_>, _>>().map_err(broken)?;
+        // What comes later comes while nobody waits for it.
+        rustix::io::ioctl_fionbio(&source.socket, true).map_err(|errno| failed(errno.into()))?;
+        let mut session = Session::with_membership(offer.number, offer.slots, flows, Box::new(source), options.waiting);
+        first.into_iter().for_each(|news| session.hear(news));
+        Ok(Connection { session })
+    }
+}
+
+/// The socket that a session was asked for at: the cluster frees the session when it closes.
+struct NewsSocket {
+    socket: OwnedFd,
+    rings: RingSizes,
+}
+
+impl NewsSocket {
+    fn receive(&mut self) -> Result<News<RingLink>, ChannelError> {
+        let (SessionNews { changes, executors, what }, descriptors) = channel::receive(&self.socket)?;
+        if what == Became::Gone {
+            return Ok(News { changes, what: Change::Gone(executors) });
+        }
+        let mut descriptors = descriptors.into_iter();
+        let mut links = Vec::new();
+        for executor in executors {
+            let (Some(memory), Some(bell)) = (descriptors.next(), descriptors.next()) else {
+                return Err(ChannelError::Malformed("executors with too few descriptors".to_owned()));
+            };
+            let mapping = SharedMemory::from_descriptor(memory)?.map()?;
+            links.push((executor, RingLink::client(mapping, self.rings, Wake::from_descriptor(bell))?));
+        }
+        Ok(News { changes, what: Change::Joined(links) })
+    }
+}
+
+impl Membership<RingLink> for NewsSocket {
+    fn next(&mut self) -> Result<Option<News<RingLink>>, Broken> {
+        match self.receive() {
+            Ok(news) => Ok(Some(news)),
+            Err(ChannelError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(_) => Err(Broken::Closed),
+        }
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -5,7 +5,7 @@
 //! from the user id that the kernel gives.
 
 use crate::supervisor::Supervisor;
-use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, SetGrant};
+use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, SetGrant, Steer};
 use crate::supervisor::error::{Code, ControlError};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -62,6 +62,7 @@ fn routes(supervisor: Arc<Supervisor>) -> Router {
     let json = Router::new()
         .route("/v0/status", get(status))
         .route("/v0/stop", post(stop))
+        .route("/v0/flows", get(flows).put(steer))
         .route("/v0/regions", get(list_regions))
         .route("/v0/regions/{name}", put(create_region).delete(remove_region))
         .route("/v0/deployments/{name}", get(describe_deployment).put(deploy).delete(undeploy))
@@ -138,6 +139,22 @@ async fn status(State(supervisor): Shared, ConnectInfo(peer): From) -> Response 
 
 async fn stop(State(supervisor): Shared, ConnectInfo(peer): From) -> Response {
     answer(supervisor.stop(peer.uid))
+}
+
+async fn flows(State(supervisor): Shared, ConnectInfo(peer): From) -> Response {
+    answer(supervisor.flows(peer.uid))
+}
+
+async fn steer(
+    State(supervisor): Shared,
+    State(changes): State<Changes>,
+    ConnectInfo(peer): From,
+    body: Incoming<Steer>,
+) -> Response {
+    match body.0 {
+        Ok(request) => changes.carry_out(async move { supervisor.steer(peer.uid, &request).await }).await,
+        Err(error) => refuse(error),
+    }
 }
 
 async fn list_regions(State(supervisor): Shared, ConnectInfo(peer): From) -> Response {

@@ -1,13 +1,14 @@
 //! Where clients get sessions: a `SOCK_SEQPACKET` Unix socket. One connection is one session, and lives as long.
 //!
-//! A client sends one [`SessionRequest`]; the answer is a [`SessionOffer`] with descriptors, or why there is none. Nothing else is ever sent:
-//! a connection that becomes readable again has ended, its client is gone or hostile, and the session's memory is freed.
+//! A client sends one [`SessionRequest`], and nothing more; the answer is a [`SessionOffer`], or why there is none, and then
+//! [news](crate::supervisor::sessions::SessionNews) of the places that run, and of those that come and go while the session lasts. A connection that becomes readable
+//! here again has ended, its client is gone or hostile, and the session's memory is freed.
 
 use super::directory::Address;
 use crate::channel::{self, AsyncChannel, ChannelError};
 use crate::supervisor::Supervisor;
 use crate::supervisor::error::{Code, ControlError};
-use crate::supervisor::sessions::{SessionOffer, SessionRequest};
+use crate::supervisor::sessions::{OpenedSession, SessionOffer, SessionRequest, Told};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,19 +85,29 @@ async fn serve_connection(supervisor: &Arc<Supervisor>, connection: AsyncChannel
     match supervisor.open_session(tenant, &request).await {
         Err(error) => refuse(&connection, error).await,
         Ok(session) => {
-            let descriptors: Vec<_> = session.descriptors.iter().map(AsFd::as_fd).collect();
-            let offer: Result<&SessionOffer, ControlError> = Ok(&session.offer);
-            let sent = connection.send(&offer, &descriptors).await;
-            drop(descriptors);
             let number = session.offer.number;
-            // From here on the client alone holds its ends: the executors see when they close.
-            drop(session);
-            if sent.is_ok() {
-                // Hangup, or a packet that nobody may send.
-                connection.readable().await;
-            }
+            let ended = serve_session(&connection, session).await;
             supervisor.close_session(number).await;
-            sent
+            ended
+        }
+    }
+}
+
+/// Tells a client what there is to tell, until it is gone, or the session has ended here.
+async fn serve_session(connection: &AsyncChannel, session: OpenedSession) -> Result<(), ChannelError> {
+    let OpenedSession { offer, flows, mut news } = session;
+    let offer: Result<SessionOffer, ControlError> = Ok(offer);
+    connection.send(&offer, &[flows.as_fd()]).await?;
+    drop(flows);
+    loop {
+        tokio::select! {
+            // Hangup, or a packet that nobody may send.
+            () = connection.readable() => return Ok(()),
+            told = news.recv() => {
+                let Some(Told { news, descriptors }) = told else { return Ok(()) };
+                // From here on the client alone holds its ends: the executors see when they close.
+                connection.send(&news, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>()).await?;
+            }
         }
     }
 }
@@ -106,9 +117,8 @@ async fn refuse(connection: &AsyncChannel, error: ControlError) -> Result<(), Ch
     connection.send(&refused, &[]).await
 }
 
-/// Asks the cluster at `address` for a session. The connection must stay open for as long as the session is used; when it becomes readable the
-/// cluster is gone.
-pub(crate) fn open(address: &Address, request: &SessionRequest) -> Result<(SessionOffer, Vec<OwnedFd>, OwnedFd), ControlError> {
+/// Asks the cluster at `address` for a session. The connection must stay open for as long as the session is used, and brings its news.
+pub(crate) fn open(address: &Address, request: &SessionRequest) -> Result<(SessionOffer, OwnedFd, OwnedFd), ControlError> {
     address.check()?;
     let path = address.session_socket();
     let failed = |error: io::Error| ControlError::io(format!("connecting to {}", path.display()), &error);
@@ -122,5 +132,9 @@ pub(crate) fn open(address: &Address, request: &SessionRequest) -> Result<(Sessi
     let broken = |error: ChannelError| ControlError::new(Code::Protocol, format!("opening a session: {error}"));
     channel::send(&socket, request, &[]).map_err(broken)?;
     let (offer, descriptors): (Result<SessionOffer, ControlError>, _) = channel::receive(&socket).map_err(broken)?;
-    Ok((offer?, descriptors, socket))
+    let offer = offer?;
+    let Ok([flows]) = <[OwnedFd; 1]>::try_from(descriptors) else {
+        return Err(ControlError::new(Code::Protocol, "a session without a flow table"));
+    };
+    Ok((offer, flows, socket))
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 const TURNS_PER_LOOK: u32 = 16;
 /// How long a thread looks for work before it offers its core to others between looks.
 const SPIN_ALONE_NS: u64 = 5_000;
+/// Operations that complete within this time are waited for awake: about as long as the kernel takes to wake a sleeper by its clock.
+const NEAR_NS: u64 = 100_000;
 
 /// How a thread waits.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,7 @@ pub fn run<L: Link>(
 ) -> io::Result<()> {
     let waits = WaitSet::new()?;
     waits.add(inbox.wake.descriptor())?;
-    let mut idle_since_ns = None;
+    let (mut idle_since_ns, mut waits_since_ns) = (None, None);
     let mut now_ns = clock.now_ns();
     let mut turns = 0u32;
     while !executor.has_stopped() {
@@ -87,10 +89,15 @@ pub fn run<L: Link>(
         }
         executor.take_events().into_iter().for_each(&mut *report);
         match progress {
-            Progress::Working => idle_since_ns = None,
+            Progress::Working => (idle_since_ns, waits_since_ns) = (None, None),
             Progress::Contended => {
-                idle_since_ns = None;
+                (idle_since_ns, waits_since_ns) = (None, None);
                 std::thread::yield_now();
+            }
+            // Operations that complete sooner than a sleeper wakes.
+            Progress::Idle if executor.due_ns().is_some_and(|due_ns| due_ns < now_ns + NEAR_NS) => {
+                let wait_ns = now_ns.saturating_sub(*waits_since_ns.get_or_insert(now_ns));
+                if wait_ns < SPIN_ALONE_NS { std::hint::spin_loop() } else { std::thread::yield_now() }
             }
             Progress::Idle => {
                 let idle_ns = now_ns.saturating_sub(*idle_since_ns.get_or_insert(now_ns));

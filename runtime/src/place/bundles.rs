@@ -46,7 +46,11 @@ pub(crate) struct Prepared {
 /// What a place needs to make deployments.
 pub(crate) struct Bundles {
     engine: EngineChoice,
+    /// Whether a DMA engine stands between executors and regions.
+    behind_dma: bool,
     programs: NativePrograms,
+    /// What was prepared and may still be served.
+    deployments: Vec<Weak<Deployment>>,
     /// Regions that are mapped already, by id and generation.
     mappings: HashMap<(u32, u32), Weak<Mapping>>,
 }
@@ -67,8 +71,13 @@ pub fn engine(choice: EngineChoice) -> Result<&'static dyn Engine, ControlError>
 
 impl Bundles {
     /// With the engine of deployments that do not say otherwise.
-    pub(crate) fn new(engine: EngineChoice, programs: NativePrograms) -> Bundles {
-        Bundles { engine, programs, mappings: HashMap::new() }
+    pub(crate) fn new(engine: EngineChoice, behind_dma: bool, programs: NativePrograms) -> Bundles {
+        Bundles { engine, behind_dma, programs, deployments: Vec::new(), mappings: HashMap::new() }
+    }
+
+    /// The deployments that executors may hold.
+    pub(crate) fn deployments(&self) -> impl Iterator<Item = Arc<Deployment>> {
+        self.deployments.iter().filter_map(Weak::upgrade)
     }
 
     /// Checks a bundle and binds it.
@@ -92,7 +101,10 @@ impl Bundles {
             regions: meaning.environment.regions.iter().map(|region| region.name.clone()).collect(),
             handlers: meaning.handlers.iter().map(summary).collect(),
         };
-        Ok(Prepared { deployment: Arc::new(deployment), answer, bundle })
+        let deployment = Arc::new(deployment);
+        self.deployments.retain(|deployment| deployment.strong_count() > 0);
+        self.deployments.push(Arc::downgrade(&deployment));
+        Ok(Prepared { deployment, answer, bundle })
     }
 
     /// The regions that a bundle declares, each bound to memory that is mapped here.
@@ -134,7 +146,8 @@ impl Bundles {
                 mapping
             }
         };
-        Region::local(mapping, region.length_bytes)
+        let mapped = if self.behind_dma { Region::behind_dma } else { Region::local };
+        mapped(mapping, region.length_bytes)
             .ok_or_else(|| ControlError::new(Code::Protocol, "a region that is shorter than it was said to be"))
     }
 

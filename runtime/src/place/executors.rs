@@ -9,12 +9,14 @@ use crate::clock::MonotonicClock;
 use crate::executor::thread::{self, Inbox, Mailbox, Waiting};
 use crate::executor::{Command, Event, Executor, Options, ServerSession};
 use crate::memory::Mapping;
+use crate::message::Place;
 use crate::metrics::{Metrics, MetricsWriter};
 use crate::session::{Grants, SlotTable};
 use crate::supervisor::error::ControlError;
 use crate::supervisor::protocol::{Answer, MayInvoke, Session, Start};
 use crate::transport::shared_memory::RingLink;
-use crate::udma::Local;
+use crate::udma::dma::Dma;
+use crate::udma::{Backend, Local};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -60,17 +62,25 @@ impl Executors {
         let failed = |error: io::Error| ControlError::io("starting executors", &error);
         let metrics = Metrics::new(metrics);
         let pending = Arc::new(Pending { answers, orders: Mutex::default() });
-        let waiting = Waiting { spin_us: if spins(start.executors) { SPIN_US } else { 0 } };
+        let waiting = Waiting { spin_us: if start.spins { SPIN_US } else { 0 } };
         let mut mailboxes = Vec::new();
         for block in 0..start.executors {
             let (mailbox, inbox) = thread::mailbox().map_err(failed)?;
-            let options = Options::host(start.first_executor + block, seed());
+            let number = start.first_executor + block;
+            let (options, backend): (_, Box<dyn Backend>) = match start.place {
+                Place::Nic => {
+                    let options = Options::nic(number, seed());
+                    (options, Box::new(Dma::new(start.dma_latency_ns, options.activations)))
+                }
+                _ => (Options::host(number, seed()), Box::new(Local)),
+            };
+            let executor =
+                Executor::new(options, backend, metrics.writer(usize::from(block)).unwrap_or_else(MetricsWriter::nowhere));
             let cpu = start.cpus.as_ref().and_then(|cpus| cpus.get(usize::from(block)).copied());
-            let metrics = metrics.writer(usize::from(block)).unwrap_or_else(MetricsWriter::nowhere);
             let pending = pending.clone();
             std::thread::Builder::new()
                 .name(format!("executor-{}", options.number))
-                .spawn(move || run(options, cpu, metrics, &inbox, waiting, &pending))
+                .spawn(move || run(executor, cpu, &inbox, waiting, &pending))
                 .map_err(failed)?;
             mailboxes.push(mailbox);
         }
@@ -185,7 +195,7 @@ impl Pending {
 }
 
 /// The body of an executor's thread, which never ends before the process.
-fn run(options: Options, cpu: Option<u32>, metrics: MetricsWriter, inbox: &Inbox<RingLink>, waiting: Waiting, pending: &Pending) {
+fn run(mut executor: Executor<RingLink>, cpu: Option<u32>, inbox: &Inbox<RingLink>, waiting: Waiting, pending: &Pending) {
     /// Ends the process when the thread ends, by a panic too.
     struct Fatal;
     impl Drop for Fatal {
@@ -200,15 +210,8 @@ fn run(options: Options, cpu: Option<u32>, metrics: MetricsWriter, inbox: &Inbox
         // Unpinned is slower, not wrong: the CPU may have been taken away since it was chosen.
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
-    let mut executor = Executor::new(options, Box::new(Local), metrics);
     let ended = thread::run(&mut executor, inbox, &MonotonicClock::new(), waiting, &mut |event| pending.hear(event));
-    eprintln!("naam-host: executor {} ended: {ended:?}", options.number);
-}
-
-/// Whether executors may spin: only while they and one client at least have a core each.
-fn spins(executors: u16) -> bool {
-    let allowed = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
-    u32::from(executors) < allowed
+    eprintln!("executor {} ended: {ended:?}", executor.number());
 }
 
 /// A random number: keys of the standard library's hash maps are seeded by the system.

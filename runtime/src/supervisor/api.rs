@@ -3,6 +3,7 @@
 
 use super::protocol::EngineChoice;
 use super::records::{Binding, DeploymentRecord, Grant, Limits, RegionRecord};
+use crate::message::Place;
 use crate::metrics::Counters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,14 +80,70 @@ pub struct Status {
 /// A place and its executors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlaceStatus {
-    /// `host`.
-    pub place: String,
-    /// Its process id.
+    /// `host` or `nic`.
+    pub place: Place,
+    /// What becomes of it.
+    pub state: PlaceLife,
+    /// Its process id; 0 unless it runs.
     pub process: u32,
     /// Raised each time it starts.
     pub incarnation: u32,
-    /// Its executors.
+    /// Its executors; none unless it runs.
     pub executors: Vec<ExecutorStatus>,
+}
+
+/// What becomes of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlaceLife {
+    /// It runs.
+    Running,
+    /// It died and is started again.
+    Restarting,
+    /// It died too often, and is not started again.
+    GivenUp,
+}
+
+/// Flows in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowRange {
+    /// The first.
+    pub first: u16,
+    /// The last, which belongs to them.
+    pub last: u16,
+}
+
+/// Body of `PUT /v0/flows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steer {
+    /// Which flows.
+    pub flows: Vec<FlowRange>,
+    /// Where to: over all executors of that place.
+    pub place: Place,
+}
+
+/// Answer to `GET /v0/flows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// All flows, ascending.
+    pub flows: Vec<FlowsAt>,
+}
+
+/// Flows in a row that go to one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsAt {
+    /// The first.
+    pub first: u16,
+    /// The last, which belongs to them.
+    pub last: u16,
+    /// Where they go now; `none` if no place runs.
+    pub place: Place,
+    /// Its executors among which they are spread, in the order in which they first appear.
+    pub executors: Vec<u16>,
+    /// Where they are meant to go: another place than `place` if that does not run.
+    pub meant_for: Place,
 }
 
 /// One executor.

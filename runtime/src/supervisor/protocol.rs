@@ -6,6 +6,7 @@
 
 use super::error::ControlError;
 use super::records::{HandlerSummary, Limits};
+use crate::message::Place;
 use crate::transport::shared_memory::RingSizes;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,12 @@ pub enum Order {
         /// Its number.
         session: u32,
     },
+    /// Undo or finish what executors that died have left in the regions of the deployments that there are: before this place's own
+    /// executors serve anybody.
+    Recover {
+        /// Their numbers.
+        executors: Vec<u16>,
+    },
     /// End all executors and the process, without waiting for anything.
     Stop,
 }
@@ -89,6 +96,8 @@ pub enum Order {
 pub struct Start {
     /// [`VERSION`].
     pub version: u32,
+    /// Which place it is: host or nic.
+    pub place: Place,
     /// Number of the first executor; the others follow.
     pub first_executor: u16,
     /// How many there are.
@@ -99,6 +108,10 @@ pub struct Start {
     pub engine: EngineChoice,
     /// CPU of each executor, or nothing to leave them to the kernel.
     pub cpus: Option<Vec<u32>>,
+    /// Whether executors without work may look for some before they sleep: where all of the node's and a client have a core each.
+    pub spins: bool,
+    /// Latency of a NIC's DMA engine.
+    pub dma_latency_ns: u64,
 }
 
 /// A deployment as a place runs it.

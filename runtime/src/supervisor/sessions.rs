@@ -1,7 +1,8 @@
 //! Sessions: the memory and the bells through which one client and the executors of a node talk.
 //!
 //! The supervisor makes them and hands each side what it may have: a client its end of a link to every executor and, to read, the flow
-//! table; the place the other ends and the slot records. Neither gets anything of another session.
+//! table; the places the other ends and the slot records. Nobody gets anything of another session. Links come and go with the places;
+//! slot records stay.
 
 use super::error::{Code, ControlError};
 use crate::memory::{Pages, SharedMemory};
@@ -11,6 +12,7 @@ use crate::transport::wake::Wake;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
+use tokio::sync::mpsc;
 
 /// Version of the session socket's packets.
 pub const VERSION: u32 = 0;
@@ -18,6 +20,8 @@ pub const VERSION: u32 = 0;
 pub const SESSIONS_MAX: usize = 1024;
 /// Bytes of links and slot records that all sessions of a node take at most, used or not: 4 MiB for each, where there are as many as can be.
 pub const SESSIONS_BYTES_MAX: u64 = 4 << 30;
+/// News that wait for a client: more than places of a node can make in the time in which anybody reads them.
+const NEWS_MAX: usize = 64;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,36 +35,80 @@ pub struct SessionRequest {
     pub rings: RingSizes,
 }
 
-/// What a client gets. Descriptors: the flow table; then of each executor the link's memory and the client's end of its bell.
+/// What a client gets. Descriptors: the flow table. As many [`Became::Joined`] follow at once as places run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOffer {
     /// The session's number.
     pub number: u32,
-    /// Number of the first executor; the others follow.
-    pub first_executor: u16,
-    /// How many there are.
-    pub executors: u16,
+    /// Places that run: so many of the news that follow come at once.
+    pub places: u16,
+    /// How often executors had come or gone by then.
+    pub changes: u64,
     /// Requests that may be outstanding at a time.
     pub slots: u16,
     /// Rings of each link.
     pub rings: RingSizes,
 }
 
-/// A session with what goes to its client.
-pub struct OpenedSession {
-    /// What the client is told.
-    pub offer: SessionOffer,
+/// What a client is told while its session lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionNews {
+    /// How often executors have come or gone, this time included.
+    pub changes: u64,
+    /// Their numbers.
+    pub executors: Vec<u16>,
+    /// What became of them.
+    pub what: Became,
+}
+
+/// What became of the executors of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Became {
+    /// They have started. Descriptors: of each one the link's memory and the client's end of its bell.
+    Joined,
+    /// They have ended, and nothing of them runs any more. What they had claimed is marked: a request that is sent again, under its slot
+    /// and number, takes effect at most once.
+    Gone,
+}
+
+/// News with its descriptors.
+#[derive(Debug)]
+pub struct Told {
+    /// What is told.
+    pub news: SessionNews,
     /// What the client maps and rings.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// The resources of a session that is being opened.
-pub struct SessionMemory {
-    /// The slot records; no client sees them.
-    pub slots: SharedMemory,
-    /// For each executor: the link's memory, the executor's end of its bell, and the client's.
-    pub links: Vec<(SharedMemory, OwnedFd, OwnedFd)>,
+/// A session with what goes to its client.
+pub struct OpenedSession {
+    /// What the client is told first.
+    pub offer: SessionOffer,
+    /// The flow table, to read.
+    pub flows: OwnedFd,
+    /// What it is told then, while the session lasts: the end of these is the session's.
+    pub news: mpsc::Receiver<Told>,
 }
+
+/// A session that is open.
+pub struct OpenSession {
+    /// Whose.
+    pub tenant: u32,
+    /// Bytes of its links and slot records.
+    pub memory_bytes: u64,
+    /// What was asked for.
+    pub request: SessionRequest,
+    /// Its slot records; no client sees them.
+    pub slots: SlotTable,
+    /// Their memory, for places.
+    pub slots_memory: SharedMemory,
+    /// What its client is told.
+    pub news: mpsc::Sender<Told>,
+}
+
+/// One link of a session: its memory, the executor's end of its bell, and the client's.
+pub type LinkParts = (SharedMemory, OwnedFd, OwnedFd);
 
 impl SessionRequest {
     /// Refuses what no session can be.
@@ -91,15 +139,22 @@ impl SessionRequest {
     }
 }
 
-impl SessionMemory {
-    /// Makes the memory and the bells of a session that was checked.
-    pub fn create(request: &SessionRequest, executors: u16) -> io::Result<SessionMemory> {
-        let slots = SharedMemory::create("naam-slots", SlotTable::bytes(request.slots), Pages::Ordinary)?;
+impl OpenSession {
+    /// Makes the slot records of a session that was checked. News that its client does not take in time end it.
+    pub fn create(tenant: u32, request: &SessionRequest, memory_bytes: u64) -> io::Result<(OpenSession, mpsc::Receiver<Told>)> {
+        let slots_memory = SharedMemory::create("naam-slots", SlotTable::bytes(request.slots), Pages::Ordinary)?;
+        let slots = SlotTable::new(slots_memory.map()?, request.slots).ok_or(io::ErrorKind::InvalidInput)?;
+        let (news, told) = mpsc::channel(NEWS_MAX);
+        Ok((OpenSession { tenant, memory_bytes, request: *request, slots, slots_memory, news }, told))
+    }
+
+    /// Makes the memory and the bells of its links to so many executors.
+    pub fn links(&self, executors: u16) -> io::Result<Vec<LinkParts>> {
         let link = |_| {
             let (server, client) = Wake::pair()?;
-            Ok((request.rings.create()?, server.into_descriptor(), client.into_descriptor()))
+            Ok((self.request.rings.create()?, server.into_descriptor(), client.into_descriptor()))
         };
-        Ok(SessionMemory { slots, links: (0..executors).map(link).collect::<io::Result<_>>()? })
+        (0..executors).map(link).collect()
     }
 }
 
@@ -112,9 +167,10 @@ mod tests {
         for (slots, ring_bytes, executors) in [(1, 128, 1), (7, 4096, 3), (SLOTS_MAX, 1 << 20, 2)] {
             let rings = RingSizes { request_bytes: ring_bytes, reply_bytes: ring_bytes };
             let request = SessionRequest { version: VERSION, slots, rings };
-            let memory = SessionMemory::create(&request, executors).unwrap();
-            let made = memory.slots.length_bytes() + memory.links.iter().map(|(link, ..)| link.length_bytes()).sum::<u64>();
             let counted = request.memory_bytes(executors);
+            let (session, _) = OpenSession::create(1, &request, counted).unwrap();
+            let links = session.links(executors).unwrap();
+            let made = session.slots_memory.length_bytes() + links.iter().map(|(link, ..)| link.length_bytes()).sum::<u64>();
             assert!(counted <= made && made - counted < 4096 * (u64::from(executors) + 1), "{counted} of {made} bytes");
         }
     }

@@ -12,7 +12,7 @@ use runtime::deployment::{Binding, Checked, Deployment, Handler, Identity, Limit
 use runtime::engine::InterpreterEngine;
 use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSession, thread};
 use runtime::memory::Region;
-use runtime::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
+use runtime::message::{FLOWS, Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use runtime::metrics::MetricsWriter;
 use runtime::session::{Grants, SlotTable};
 use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
@@ -370,8 +370,8 @@ struct Delayed {
 }
 
 impl Backend for Delayed {
-    fn issue(&mut self, now_ns: u64, token: Token, remote: u32, operation: &Operation, source: &[u8]) -> Result<(), NotIssued> {
-        assert_eq!(remote, 44);
+    fn issue(&mut self, now_ns: u64, token: Token, region: &Region, operation: &Operation, source: &[u8]) -> Result<(), NotIssued> {
+        assert_eq!(region.remote_number(), 44);
         if self.under_way.len() == 3 {
             return Err(NotIssued::Full);
         }
@@ -379,7 +379,7 @@ impl Backend for Delayed {
         Ok(())
     }
 
-    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(&Completion<'_>)) {
+    fn poll(&mut self, now_ns: u64, completed: &mut dyn FnMut(Token, Completion<'_>)) {
         let due: Vec<_> = self.under_way.extract_if(.., |(due, ..)| *due <= now_ns).collect();
         for (_, token, operation, mut bytes) in due {
             let mut old = 0;
@@ -394,7 +394,7 @@ impl Backend for Delayed {
             if matches!(operation.action, Action::CompareSwap { .. } | Action::FetchAdd { .. }) {
                 bytes = old.to_le_bytes().to_vec();
             }
-            completed(&Completion { token, result, bytes: &bytes });
+            completed(token, Completion::Done { result, bytes: &bytes });
         }
     }
 
@@ -492,7 +492,7 @@ fn threads_serve_clients() {
     let deployment = deployment(region.clone(), Limits { udma_operations: u32::MAX, ..Limits::default() });
     let flow_memory = runtime::memory::SharedMemory::create("flows", FLOW_TABLE_BYTES, Default::default()).unwrap();
     let flows = FlowTable::new(flow_memory.map().unwrap()).unwrap();
-    flows.spread(&[1, 2]);
+    (0..FLOWS as u16).for_each(|flow| flows.set(flow, u32::from(flow % 2) + 1));
     flows.set(5, CLIENT);
     assert_eq!([4, 5, 6, 7].map(|flow| flows.get(flow)), [1, CLIENT, 1, 2]);
     let (mut mailboxes, mut inboxes) = (Vec::new(), Vec::new());
@@ -553,10 +553,10 @@ fn operations_are_found_in_registers() {
     activation.registers[1..6].copy_from_slice(&[region(2), 640, body_at(8), u64::from(u32::MAX) << 32 | 16, 0]);
     let read = Operation::pending(&activation, Helper::Read).unwrap();
     assert_eq!((read.region, read.offset, read.location, read.length_bytes), (2, 640, Location::Activation(4104), 16));
-    read.complete(&mut activation, &Completion { token: Token(0), result: 0, bytes: &[7; 16] });
+    read.complete(&mut activation, 0, &[7; 16]);
     assert_eq!(activation.body()[7..25], [&[0][..], &[7; 16], &[0]].concat());
     assert_eq!((activation.completed, activation.completion), (1, 0));
-    read.complete(&mut activation, &Completion { token: Token(0), result: -EFAULT, bytes: &[] });
+    read.complete(&mut activation, -EFAULT, &[]);
     assert_eq!(activation.body()[8..24], [0; 16]);
     for registers in [[0; 5], [region(0), 0, 0, 8, 0], [region(0), 0, body_at(8100), 100, 0], [u64::MAX, 0, u64::MAX, u64::MAX, 0]]
     {

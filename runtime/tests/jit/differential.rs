@@ -10,7 +10,7 @@ use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
 use runtime::memory::{Region, Regions};
-use runtime::udma::{Action, Completion, Operation, Token};
+use runtime::udma::{Action, Operation};
 use std::sync::Arc;
 
 /// A handler and all that it starts from.
@@ -198,7 +198,7 @@ impl Case {
         if !matches!(operation.action, Action::Read | Action::Write) {
             bytes = old.to_le_bytes().to_vec();
         }
-        operation.complete(activation, &Completion { token: Token(0), result, bytes: &bytes });
+        operation.complete(activation, result, &bytes);
     }
 
     /// Runs it in every way and returns what they agree on.

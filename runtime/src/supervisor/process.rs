@@ -3,6 +3,7 @@
 use super::error::{Code, ControlError};
 use super::protocol::{Answer, Numbered, Order, Reply};
 use crate::channel::{self, AsyncChannel, ChannelError};
+use crate::message::Place;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,15 +14,21 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
-/// The name under which a program finds itself to be a host place.
-pub const HOST_PROCESS: &str = "naam-host";
+/// The names under which a program finds itself to be a place.
+const NAMES: [(Place, &str); 2] = [(Place::Host, "naam-host"), (Place::Nic, "naam-nic")];
 /// How long a place may take to end when it is told to, before it is killed.
 const STOPPING_MAX: Duration = Duration::from_secs(2);
 
 type Answered = Result<(Answer, Vec<OwnedFd>), ControlError>;
 
-/// A running place.
+/// The place that a process of this name is.
+pub fn place_of(name: &str) -> Option<Place> {
+    NAMES.iter().find(|(_, process)| *process == name).map(|(place, _)| *place)
+}
+
+/// The process of a place, as long as it runs.
 pub struct PlaceProcess {
+    place: Place,
     process: u32,
     channel: AsyncChannel,
     waiting: Mutex<Waiting>,
@@ -37,17 +44,20 @@ struct Waiting {
 
 /// The right to learn how a place ends. Dropping it kills the place.
 pub struct PlaceEnd {
+    place: Arc<PlaceProcess>,
     child: Child,
 }
 
 impl PlaceProcess {
-    /// Executes this program again as the place of `cluster`. It leads a process group of its own, so that a terminal's signals reach
-    /// only who is in charge.
-    pub fn start(cluster: &str) -> Result<(Arc<PlaceProcess>, PlaceEnd), ControlError> {
-        let failed = |error: io::Error| ControlError::io("starting the host place", &error);
+    /// Executes this program again as a place of `cluster`. It leads a process group of its own, so that a terminal's signals reach
+    /// only who is in charge. Must be called on the event loop that then hears its answers.
+    pub fn start(place: Place, cluster: &str) -> Result<(Arc<PlaceProcess>, PlaceEnd), ControlError> {
+        let failed = |error: io::Error| ControlError::io(format!("starting the {place} place"), &error);
+        let name = NAMES.iter().find(|(named, _)| *named == place).map(|(_, name)| *name);
+        let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let (ours, theirs) = channel::pair().map_err(failed)?;
         let child = Command::new("/proc/self/exe")
-            .arg0(HOST_PROCESS)
+            .arg0(name)
             .arg(cluster)
             .stdin(theirs)
             .stdout(Stdio::null())
@@ -56,11 +66,14 @@ impl PlaceProcess {
             .spawn()
             .map_err(failed)?;
         let place = Arc::new(PlaceProcess {
+            place,
             process: child.id().unwrap_or_default(),
             channel: AsyncChannel::new(ours).map_err(failed)?,
             waiting: Mutex::new(Waiting::default()),
         });
-        Ok((place, PlaceEnd { child }))
+        let hearing = place.clone();
+        tokio::spawn(async move { hearing.receive_answers().await });
+        Ok((place.clone(), PlaceEnd { place, child }))
     }
 
     /// Its process id.
@@ -74,7 +87,7 @@ impl PlaceProcess {
         let number = {
             let mut waiting = self.waiting();
             if waiting.gone {
-                return Err(gone());
+                return Err(self.gone());
             }
             waiting.next += 1;
             let number = waiting.next;
@@ -86,33 +99,32 @@ impl PlaceProcess {
             self.waiting().answers.remove(&number);
             return Err(match error {
                 ChannelError::Malformed(why) => {
-                    ControlError::new(Code::BadRequest, format!("the request does not fit an order to the host place: {why}"))
+                    ControlError::new(Code::BadRequest, format!("the request does not fit an order to a place: {why}"))
                         .hint("set fewer or shorter constants")
                 }
-                error => ControlError::new(Code::PlaceFailed, format!("the host place does not take orders: {error}")),
+                error => ControlError::new(Code::PlaceFailed, format!("the {} place does not take orders: {error}", self.place)),
             });
         }
-        receiver.await.unwrap_or_else(|_| Err(gone()))
+        receiver.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
     /// Hands answers to those who wait for them, until the place closes its channel.
-    pub async fn receive_answers(&self) -> ChannelError {
-        let error = loop {
-            match self.channel.receive::<Reply>().await {
-                Ok((reply, descriptors)) => {
-                    let waiting = self.waiting().answers.remove(&reply.number);
-                    if let Some(sender) = waiting {
-                        // Whoever asked may have stopped waiting.
-                        let _ = sender.send(reply.content.map(|answer| (answer, descriptors)));
-                    }
-                }
-                Err(error) => break error,
+    async fn receive_answers(&self) {
+        while let Ok((reply, descriptors)) = self.channel.receive::<Reply>().await {
+            let waiting = self.waiting().answers.remove(&reply.number);
+            if let Some(sender) = waiting {
+                // Whoever asked may have stopped waiting.
+                let _ = sender.send(reply.content.map(|answer| (answer, descriptors)));
             }
-        };
+        }
         let mut waiting = self.waiting();
         waiting.gone = true;
         waiting.answers.clear();
-        error
+    }
+
+    fn gone(&self) -> ControlError {
+        ControlError::new(Code::PlaceFailed, format!("the {} place died meanwhile", self.place))
+            .hint("it is started again: try once more; the terminal where the cluster runs says how it died")
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -127,20 +139,20 @@ impl PlaceEnd {
     }
 
     /// Ends the process: by its own will within [`STOPPING_MAX`], else by force.
-    pub async fn stop(&mut self, place: &PlaceProcess) {
+    pub async fn stop(&mut self) {
         let ended_by_itself = async {
-            let _ = place.channel.send(&Numbered { number: 0, content: Order::Stop }, &[]).await;
+            let _ = self.place.channel.send(&Numbered { number: 0, content: Order::Stop }, &[]).await;
             self.child.wait().await
         };
         if tokio::time::timeout(STOPPING_MAX, ended_by_itself).await.is_err() {
-            let _ = self.child.kill().await;
+            self.kill().await;
         }
     }
-}
 
-fn gone() -> ControlError {
-    ControlError::new(Code::PlaceFailed, "the host place died, and the cluster ends with it")
-        .hint("the terminal where the cluster ran says how it died; start it again with `naam-run cluster`")
+    /// Ends the process by force, and waits until it is reaped.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
 }
 
 /// How a process ended, in words.
