@@ -6,7 +6,7 @@
 use crate::failure::Failure;
 use naamc::exec::{self, ExecError};
 use naamc::program::Environment;
-use runtime::engine::{Program, Turn, Unshared};
+use runtime::engine::{Program, Turn};
 use runtime::memory::Regions;
 use runtime::place::bundles;
 use runtime::supervisor::protocol::EngineChoice;
@@ -31,7 +31,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
         .compile(&proof, &environment, &Regions::default())
         .map_err(|error| Failure::refused("engine", error))?;
     let result = program
-        .run(|activation| compiled.run(activation, &mut Turn::new(&Regions::default(), 0, &mut Unshared)))
+        .run(|activation| compiled.run(activation, &mut Turn::new(&Regions::default(), 0)))
         .map_err(|error| refused(&error))?;
     println!("{result:x}");
     Ok(())

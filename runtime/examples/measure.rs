@@ -7,7 +7,7 @@ use naamc::object;
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
 use runtime::engine::jit::object::compile_object;
-use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
+use runtime::engine::{Engine, InterpreterEngine, Program, Turn};
 use runtime::memory::{Region, Regions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,8 +91,7 @@ fn nanoseconds(program: &dyn Program, regions: &Regions, body_bytes: usize) -> f
     while begin.elapsed() < EACH {
         let start = Instant::now();
         for call in 0..CALLS {
-            let mut claim = Unshared;
-            let mut turn = Turn::new(regions, 1, &mut claim);
+            let mut turn = Turn::new(regions, 1);
             activation.point = POINT_START;
             activation.back_edges_left = 1 << 20;
             activation.udma_operations_left = 4096;

@@ -8,11 +8,18 @@
 pub mod jit;
 
 use crate::memory::{Region, Regions, prefetch_lines};
+use crate::session::{Owner, Request, SlotTable, Standing};
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::program;
 use naamc::verifier::Proof;
 use std::sync::Arc;
+
+#[cfg(feature = "jit")]
+pub(crate) use jit::Surroundings;
+/// Without compiled code there is nothing that it reaches.
+#[cfg(not(feature = "jit"))]
+pub(crate) enum Surroundings {}
 
 /// UDMA operations that a message executes in one turn at most: then another message gets the core.
 pub const TURN_UDMA_OPERATIONS_MAX: u32 = 64;
@@ -88,19 +95,15 @@ impl Program for Interpreter {
     }
 }
 
-/// Makes a request its executor's own before its first effect.
-pub trait Claim {
-    /// Claims it, if that has not been done. [`Failure::NotOwner`] if another execution has.
-    fn claim(&mut self) -> Result<(), Failure>;
-}
-
-/// A request that nobody else can hold: its claims always succeed. For tests, tools and messages without a session.
-pub struct Unshared;
-
-impl Claim for Unshared {
-    fn claim(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
+/// How a request is made its executor's own before its first effect.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Records of its session.
+    pub slots: &'a SlotTable,
+    /// The request.
+    pub request: Request,
+    /// Who claims it.
+    pub owner: Owner,
 }
 
 /// One message's time on the core: its regions, and what it may do before another message gets its turn.
@@ -111,47 +114,62 @@ impl Claim for Unshared {
 /// 3. the region's `base` is null: it suspends before the call, and a UDMA backend performs the operation;
 /// 4. a read of more than [`SHORT_READ_BYTES_MAX`] bytes of a region whose `cold` is 1: if `suspend_reads` is 1 its lines are
 ///    prefetched, `prefetched` becomes 1 and it suspends before the call; else it is executed and `suspend_reads` becomes `hides_latency`;
-/// 5. a write or atomic while `claimed` is 0: it calls [`Turn::claim`], and fails if that does;
+/// 5. a write or atomic calls [`Turn::claim`], and fails if that does;
 /// 6. it executes the operation, takes 1 from `operations_left` and from the fuel, adds 1 to `activation.udma_operations`;
 /// 7. a compare-and-swap that did not swap sets `operations_left` to 0: the one that it waits for may need this core.
 ///
-/// Fuel is the engine's part (steps 1 and 6); [`Turn::udma`] does all the others.
+/// Fuel is the engine's part (steps 1 and 6); [`Turn::udma`] does all the others. Compiled code reaches the fields by their offsets, hence
+/// `repr(C)`.
 #[repr(C)]
 pub struct Turn<'a> {
-    /// UDMA operations left before the message must let others run.
+    /// UDMA operations left before the message must let others run. Compiled code counts fuel by it too, and books it when it ends.
     pub operations_left: u32,
+    /// What `operations_left` was when its operations were last booked as fuel: the business of the JIT.
+    pub(crate) booked: u32,
     /// What `suspend_reads` becomes after a long read: 1 if this executor hides latency by suspension, else 0.
     pub hides_latency: u32,
-    /// 1 once the message is claimed.
-    pub claimed: u32,
+    /// The executor's number.
+    pub executor: u32,
     /// 1 if the next long read of cold memory suspends. 0 while the call that was suspended for it is still to come. Not beside
     /// `hides_latency`: a compiler that copies both by one load makes it wait for both stores, which costs more than a message.
     pub suspend_reads: u32,
-    /// The executor's number.
-    pub executor: u32,
-    /// Whether a compare-and-swap of this turn did not swap.
+    /// 1 if a compare-and-swap of this turn did not swap.
     pub contended: u32,
     /// 1 if it suspended for lines that are on their way.
     pub prefetched: u32,
+    /// The regions again, as compiled code finds them.
+    pub(crate) first_region: *const Region,
+    /// What compiled code can reach beside turn and activation. Null until such code is entered.
+    pub(crate) surroundings: *const Surroundings,
     regions: &'a Regions,
-    claim: &'a mut dyn Claim,
+    /// What is still to be done before the first effect. `None` once it is done, or if there is nothing to do.
+    claim: Option<Claim<'a>>,
 }
 
 impl<'a> Turn<'a> {
-    /// A turn that suspends for nothing but its budget and remote regions.
-    #[inline]
-    pub fn new(regions: &'a Regions, executor: u32, claim: &'a mut dyn Claim) -> Turn<'a> {
+    /// A turn that suspends for nothing but its budget and remote regions. Nobody else can hold its message, unless it has a
+    /// [`claim`](Turn::must_claim).
+    #[inline(always)]
+    pub fn new(regions: &'a Regions, executor: u32) -> Turn<'a> {
         Turn {
             operations_left: TURN_UDMA_OPERATIONS_MAX,
-            suspend_reads: 0,
+            booked: 0,
             hides_latency: 0,
-            claimed: 0,
             executor,
+            suspend_reads: 0,
             contended: 0,
             prefetched: 0,
+            first_region: regions.as_ptr(),
+            surroundings: std::ptr::null(),
             regions,
-            claim,
+            claim: None,
         }
+    }
+
+    /// Says that the message must be claimed before its first effect.
+    #[inline]
+    pub fn must_claim(&mut self, claim: Claim<'a>) {
+        self.claim = Some(claim);
     }
 
     /// The deployment's regions.
@@ -160,15 +178,23 @@ impl<'a> Turn<'a> {
         self.regions
     }
 
+    /// Whether nothing is left to claim.
+    #[inline]
+    pub fn is_claimed(&self) -> bool {
+        self.claim.is_none()
+    }
+
     /// Claims the message, once.
     ///
     /// # Errors
     /// [`Failure::NotOwner`] if another execution owns it: the message ends here.
     #[inline]
     pub fn claim(&mut self) -> Result<(), Failure> {
-        if self.claimed == 0 {
-            self.claim.claim()?;
-            self.claimed = 1;
+        if let Some(Claim { slots, request, owner }) = &self.claim {
+            if slots.claim(*request, *owner) != Standing::Unclaimed {
+                return Err(Failure::NotOwner);
+            }
+            self.claim = None;
         }
         Ok(())
     }

@@ -15,10 +15,10 @@ mod admission;
 mod queue;
 pub mod thread;
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, Handler, Limits};
 use crate::engine::{Claim, Turn};
-use crate::memory::prefetch_line;
-use crate::message::{Header, Kind, Place, RuntimeError, Target};
+use crate::memory::{Regions, prefetch_line};
+use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
 use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
 use crate::transport::{Link, WaitFor, body_record_bytes};
@@ -128,37 +128,50 @@ struct SessionState<L> {
     /// A message waits in the link for room in the other direction.
     wants_room: bool,
     closing: bool,
+    /// The target of its last message that was taken, and the entry of its handler: what most often comes again. Forgotten whenever
+    /// grants or deployments change.
+    last_target: Option<Target>,
+    last_handler: u32,
 }
 
 struct DeploymentState {
     deployment: Arc<Deployment>,
-    under_way: u32,
+    /// Entries of its handlers, in their order.
+    handlers: Vec<u32>,
     retired: bool,
 }
 
-/// What is known of a message under way beside its activation.
+/// A handler of a deployment, and all that its messages need.
+struct Served {
+    handler: Handler,
+    regions: Regions,
+    limits: Limits,
+    /// Room to keep for the answer of a message.
+    reserved_bytes: usize,
+    under_way: u32,
+    deployment: Arc<Deployment>,
+}
+
+/// What is known of a message under way beside its activation: one cache line.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct UnderWay {
-    /// Indices into the executor's sessions and deployments.
-    session: u32,
-    deployment: u32,
-    target: Target,
-    request: Request,
-    flow: u16,
+    origin: Origin,
     execution: u64,
-    reserved_bytes: u32,
-    reply_bytes_max: u32,
+    /// Indices into the executor's sessions and handlers.
+    session: u32,
+    handler: u32,
     claimed: bool,
     /// It stands before a read whose lines were asked for: that read is executed at once.
     prefetched: bool,
-    /// The operation that a backend performs, or has no room for yet.
-    operation: Option<Operation>,
 }
 
 /// The messages under way, and free activations.
 struct Pool {
     activations: Vec<Activation>,
     under_way: Vec<UnderWay>,
+    /// Operations that a backend performs, or has no room for yet.
+    operations: Vec<Option<Operation>>,
     free: Vec<u32>,
     /// Messages that can go on, oldest first.
     ready: Queue,
@@ -177,6 +190,8 @@ pub struct Executor<L> {
     deployments: Vec<Option<DeploymentState>>,
     /// Index into `deployments` by deployment index.
     current: Vec<u32>,
+    /// Handlers of all deployments.
+    handlers: Vec<Option<Served>>,
     backend: Box<dyn Backend>,
     counters: Counters,
     metrics: MetricsWriter,
@@ -191,25 +206,6 @@ pub struct Executor<L> {
     last_turn_ns: u64,
 }
 
-/// The claim of one message under way: looked up when it is made.
-struct SlotClaim<'a, L> {
-    sessions: &'a [Option<SessionState<L>>],
-    under_way: &'a UnderWay,
-    owner: Owner,
-    wanted: bool,
-}
-
-impl<L> Claim for SlotClaim<'_, L> {
-    fn claim(&mut self) -> Result<(), Failure> {
-        let UnderWay { session, request, .. } = *self.under_way;
-        let Some(Some(state)) = self.sessions.get(session as usize) else { return Err(Failure::NotOwner) };
-        if !self.wanted || state.session.slots.claim(request, self.owner) == Standing::Unclaimed {
-            return Ok(());
-        }
-        Err(Failure::NotOwner)
-    }
-}
-
 impl<L: Link> Executor<L> {
     /// An executor without sessions and deployments.
     ///
@@ -219,25 +215,15 @@ impl<L: Link> Executor<L> {
         assert!(options.number != 0, "executor 0 is nobody");
         assert!((1..=ACTIVATIONS_MAX).contains(&options.activations), "activations within the limit");
         let count = options.activations;
-        let nothing = UnderWay {
-            session: NONE,
-            deployment: NONE,
-            target: Target::default(),
-            request: Request { slot: 0, sequence: 0 },
-            flow: 0,
-            execution: 0,
-            reserved_bytes: 0,
-            reply_bytes_max: 0,
-            claimed: false,
-            prefetched: false,
-            operation: None,
-        };
+        let nothing =
+            UnderWay { origin: Origin::default(), execution: 0, session: NONE, handler: NONE, claimed: false, prefetched: false };
         let blank = Activation::new_boxed();
         Executor {
             options,
             pool: Pool {
                 activations: (0..count).map(|_| (*blank).clone()).collect(),
                 under_way: vec![nothing; count],
+                operations: vec![None; count],
                 free: (0..count as u32).rev().collect(),
                 ready: Queue::new(count),
                 postponed: Queue::new(count),
@@ -247,6 +233,7 @@ impl<L: Link> Executor<L> {
             first_session: 0,
             deployments: Vec::new(),
             current: Vec::new(),
+            handlers: Vec::new(),
             backend,
             counters: Counters::default(),
             metrics,
@@ -313,6 +300,7 @@ impl<L: Link> Executor<L> {
             Command::Grant(id, grants) => {
                 for state in self.sessions.iter_mut().flatten().filter(|state| state.session.id == id) {
                     state.session.grants = grants.clone();
+                    state.last_target = None;
                 }
             }
             Command::Deploy(deployment) => self.deploy(deployment),
@@ -326,7 +314,15 @@ impl<L: Link> Executor<L> {
     }
 
     fn attach(&mut self, session: ServerSession<L>) {
-        let state = SessionState { session, reserved_bytes: 0, under_way: 0, wants_room: false, closing: false };
+        let state = SessionState {
+            session,
+            reserved_bytes: 0,
+            under_way: 0,
+            wants_room: false,
+            closing: false,
+            last_target: None,
+            last_handler: NONE,
+        };
         match self.sessions.iter().position(Option::is_none) {
             Some(entry) => self.sessions[entry] = Some(state),
             None if self.sessions.len() < SESSIONS_MAX => self.sessions.push(Some(state)),
@@ -340,23 +336,30 @@ impl<L: Link> Executor<L> {
     fn deploy(&mut self, deployment: Arc<Deployment>) {
         let index = usize::from(deployment.index());
         self.retire(deployment.index());
-        let state = Some(DeploymentState { deployment, under_way: 0, retired: false });
-        let entry = match self.deployments.iter().position(Option::is_none) {
-            Some(entry) => entry,
-            None => {
-                self.deployments.push(None);
-                self.deployments.len() - 1
-            }
-        };
-        self.deployments[entry] = state;
+        let handlers = deployment.handlers().iter().map(|handler| {
+            let served = Served {
+                handler: handler.clone(),
+                regions: deployment.regions().clone(),
+                limits: deployment.limits(),
+                reserved_bytes: body_record_bytes(handler.shape().reply_bytes_max as usize),
+                under_way: 0,
+                deployment: deployment.clone(),
+            };
+            put(&mut self.handlers, served)
+        });
+        let state = DeploymentState { handlers: handlers.collect(), deployment: deployment.clone(), retired: false };
         if self.current.len() <= index {
             self.current.resize(index + 1, NONE);
         }
-        self.current[index] = entry as u32;
+        self.current[index] = put(&mut self.deployments, state);
         self.sweep();
     }
 
+    /// Takes no more messages for a deployment.
     fn retire(&mut self, index: u16) {
+        for state in self.sessions.iter_mut().flatten() {
+            state.last_target = None;
+        }
         if let Some(entry) = self.current.get_mut(usize::from(index))
             && let Some(Some(state)) = self.deployments.get_mut(std::mem::replace(entry, NONE) as usize)
         {
@@ -373,7 +376,10 @@ impl<L: Link> Executor<L> {
             }
         }
         for entry in &mut self.deployments {
-            if let Some(state) = entry.take_if(|state| state.retired && state.under_way == 0) {
+            if let Some(state) = entry.take_if(|state| state.is_drained(&self.handlers)) {
+                for handler in state.handlers {
+                    self.handlers[handler as usize] = None;
+                }
                 self.events.push(Event::Drained(state.deployment.index(), state.deployment.generation()));
             }
         }
@@ -393,7 +399,7 @@ impl<L: Link> Executor<L> {
             state.session.link.flush();
             sweeping |= state.closing && state.under_way == 0;
         }
-        if sweeping || self.deployments.iter().flatten().any(|state| state.retired && state.under_way == 0) {
+        if sweeping || self.deployments.iter().flatten().any(|state| state.is_drained(&self.handlers)) {
             self.sweep();
         }
         self.worked = completed + resumed + admitted > 0;
@@ -413,19 +419,17 @@ impl<L: Link> Executor<L> {
         if self.pool.at_backend == 0 && self.pool.postponed.is_empty() {
             return 0;
         }
-        let Executor { pool, deployments, backend, .. } = self;
+        let Executor { pool, handlers, backend, .. } = self;
         let mut completed = 0;
         backend.poll(now_ns, &mut |Token(index), completion| {
-            let Some(under_way) = pool.under_way.get_mut(index as usize) else { return };
-            let Some(operation) = under_way.operation.take() else { return };
+            let Some(operation) = pool.operations.get_mut(index as usize).and_then(Option::take) else { return };
             let activation = &mut pool.activations[index as usize];
-            match (completion, deployments.get(under_way.deployment as usize)) {
+            match (completion, handlers.get(pool.under_way[index as usize].handler as usize)) {
                 (Completion::Done { result, bytes }, _) => operation.complete(activation, result, bytes),
-                (Completion::Due, Some(Some(DeploymentState { deployment, .. }))) => {
-                    let region = &deployment.regions()[usize::from(operation.region)];
-                    operation.perform(region, activation, deployment.read_only());
+                (Completion::Due, Some(Some(Served { regions, deployment, .. }))) => {
+                    operation.perform(&regions[usize::from(operation.region)], activation, deployment.read_only());
                 }
-                // A deployment stays until nothing of it is under way.
+                // Handlers stay until nothing of theirs is under way.
                 (Completion::Due, _) => return,
             }
             pool.ready.push(index);
@@ -456,29 +460,25 @@ impl<L: Link> Executor<L> {
     /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
     #[inline(always)]
     fn run(&mut self, index: u32, now_ns: u64) -> bool {
-        let Executor { pool, sessions, deployments, options, counters, .. } = self;
+        let Executor { pool, sessions, handlers, options, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
         let activation = &mut pool.activations[index as usize];
-        let Some(Some(deployment)) = deployments.get(under_way.deployment as usize) else { return false };
-        let handler = &deployment.deployment.handlers()[usize::from(under_way.target.handler)];
-        let prefetched = std::mem::replace(&mut under_way.prefetched, false);
-        let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
-        let wanted = handler.shape().claims;
-        let mut claim = SlotClaim { sessions, under_way, owner, wanted };
-        let mut turn = Turn::new(deployment.deployment.regions(), u32::from(options.number), &mut claim);
-        // What needs no claim is as good as claimed.
-        turn.claimed = u32::from(under_way.claimed | !wanted);
+        let Some(Some(Served { handler, regions, .. })) = handlers.get(under_way.handler as usize) else { return false };
+        let mut turn = Turn::new(regions, u32::from(options.number));
         turn.hides_latency = u32::from(options.hides_latency);
-        turn.suspend_reads = u32::from(options.hides_latency & !prefetched);
-        let operations_before = activation.udma_operations;
+        turn.suspend_reads = u32::from(options.hides_latency & !under_way.prefetched);
+        if handler.shape().claims && !under_way.claimed {
+            let Some(Some(state)) = sessions.get(under_way.session as usize) else { return false };
+            let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
+            turn.must_claim(Claim { slots: &state.session.slots, request: request(&under_way.origin), owner });
+        }
         let outcome = handler.program().run(activation, &mut turn);
-        counters.udma_operations += u64::from(activation.udma_operations - operations_before);
         let outcome = match outcome {
             Outcome::Suspended => {
                 let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
-                (under_way.claimed, under_way.prefetched) = (wanted & (turn.claimed != 0), turn.prefetched != 0);
+                under_way.claimed = handler.shape().claims && turn.is_claimed();
+                under_way.prefetched = turn.prefetched != 0;
                 activation.suspensions += 1;
-                counters.suspensions += 1;
                 if under_way.prefetched {
                     pool.ready.push(index);
                 } else {
@@ -489,7 +489,7 @@ impl<L: Link> Executor<L> {
             Outcome::Finished(r0) => turn.claim().map(|()| r0 as u32 as i32),
             Outcome::Failed(failure) => turn.claim().and(Err(failure)),
         };
-        under_way.claimed = wanted & (turn.claimed != 0);
+        under_way.claimed = handler.shape().claims && turn.is_claimed();
         self.finish(index, outcome);
         false
     }
@@ -497,16 +497,16 @@ impl<L: Link> Executor<L> {
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
     #[cold]
     fn wait(&mut self, index: u32, now_ns: u64) {
-        let under_way = &mut self.pool.under_way[index as usize];
-        let Some(Some(deployment)) = self.deployments.get(under_way.deployment as usize) else { return };
+        let under_way = &self.pool.under_way[index as usize];
+        let Some(Some(Served { handler, regions, .. })) = self.handlers.get(under_way.handler as usize) else { return };
         let activation = &self.pool.activations[index as usize];
-        let operations = &deployment.deployment.handlers()[usize::from(under_way.target.handler)].shape().operations;
+        let operations = &handler.shape().operations;
         let operation = operations.get(activation.point as usize).and_then(|helper| Operation::pending(activation, *helper));
-        let region = operation.and_then(|operation| deployment.deployment.regions().get(usize::from(operation.region)));
+        let region = operation.and_then(|operation| regions.get(usize::from(operation.region)));
         match (operation, region) {
             (Some(_), Some(region)) if region.is_local() => self.pool.ready.push(index),
-            (Some(operation), Some(_)) => {
-                under_way.operation = Some(operation);
+            (Some(_), Some(_)) => {
+                self.pool.operations[index as usize] = operation;
                 self.issue(index, now_ns);
             }
             // Checked code always stands before an operation on a region.
@@ -516,11 +516,11 @@ impl<L: Link> Executor<L> {
 
     /// Hands a message's operation to the backend.
     fn issue(&mut self, index: u32, now_ns: u64) {
-        let Executor { pool, sessions, deployments, options, backend, .. } = self;
+        let Executor { pool, sessions, handlers, options, backend, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
         let activation = &pool.activations[index as usize];
-        let (Some(Some(session)), Some(Some(deployment)), Some(operation)) =
-            (sessions.get(under_way.session as usize), deployments.get(under_way.deployment as usize), under_way.operation)
+        let (Some(Some(session)), Some(Some(Served { deployment, .. })), Some(operation)) =
+            (sessions.get(under_way.session as usize), handlers.get(under_way.handler as usize), pool.operations[index as usize])
         else {
             return;
         };
@@ -530,14 +530,14 @@ impl<L: Link> Executor<L> {
         }
         if operation.action != Action::Read && !under_way.claimed {
             let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
-            if session.session.slots.claim(under_way.request, owner) != Standing::Unclaimed {
+            if session.session.slots.claim(request(&under_way.origin), owner) != Standing::Unclaimed {
                 self.finish(index, Err(Failure::NotOwner));
                 return;
             }
             under_way.claimed = true;
         }
-        let region = &deployment.deployment.regions()[usize::from(operation.region)];
-        let Some(source) = operation.bytes(activation, deployment.deployment.read_only()) else {
+        let region = &deployment.regions()[usize::from(operation.region)];
+        let Some(source) = operation.bytes(activation, deployment.read_only()) else {
             self.finish(index, Err(Failure::EngineFault));
             return;
         };
@@ -550,22 +550,24 @@ impl<L: Link> Executor<L> {
 
     /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
     fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
-        let Executor { pool, sessions, deployments, options, counters, .. } = self;
+        let Executor { pool, sessions, handlers, options, counters, .. } = self;
         let under_way = &pool.under_way[index as usize];
         let activation = &pool.activations[index as usize];
         pool.free.push(index);
-        let (Some(Some(state)), Some(Some(deployment))) =
-            (sessions.get_mut(under_way.session as usize), deployments.get_mut(under_way.deployment as usize))
+        let (Some(Some(state)), Some(Some(served))) =
+            (sessions.get_mut(under_way.session as usize), handlers.get_mut(under_way.handler as usize))
         else {
             return;
         };
-        deployment.under_way -= 1;
+        served.under_way -= 1;
         state.under_way -= 1;
-        state.reserved_bytes -= under_way.reserved_bytes as usize;
+        state.reserved_bytes -= served.reserved_bytes;
+        counters.suspensions += u64::from(activation.suspensions);
+        counters.udma_operations += u64::from(activation.udma_operations);
         let (outcome, reply_bytes) = match outcome {
             Ok(result) => {
                 counters.results += 1;
-                (Ok(result), activation.reply_bytes.min(under_way.reply_bytes_max))
+                (Ok(result), activation.reply_bytes.min(served.handler.shape().reply_bytes_max))
             }
             Err(failure) => match RuntimeError::of(failure) {
                 Some(error) => {
@@ -583,21 +585,20 @@ impl<L: Link> Executor<L> {
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        if under_way.claimed && !state.session.slots.finish(under_way.request, &answer, body) {
+        if under_way.claimed && !state.session.slots.finish(request(&under_way.origin), &answer, body) {
             return;
         }
-        let UnderWay { request, target, flow, .. } = *under_way;
-        send(state, &reply_header(&answer, request, target, flow, state.session.id), body);
+        send(state, &reply_header(&answer, &under_way.origin, state.session.id), body);
     }
 
     /// Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
     #[cold]
     fn answer_again(&mut self, index: u32) {
-        let UnderWay { session, request, target, flow, .. } = self.pool.under_way[index as usize];
+        let UnderWay { session, origin, .. } = self.pool.under_way[index as usize];
         self.counters.duplicates += 1;
         let Some(Some(state)) = self.sessions.get_mut(session as usize) else { return };
-        if let Some(answer) = state.session.slots.answer(request, &mut self.answer_body[..]) {
-            let reply = reply_header(&answer, request, target, flow, state.session.id);
+        if let Some(answer) = state.session.slots.answer(request(&origin), &mut self.answer_body[..]) {
+            let reply = reply_header(&answer, &origin, state.session.id);
             send(state, &reply, &self.answer_body[..usize::from(answer.body_bytes)]);
         }
     }
@@ -628,6 +629,14 @@ impl<L: Link> Executor<L> {
     }
 }
 
+impl DeploymentState {
+    /// Whether it takes no more messages and has none under way.
+    fn is_drained(&self, handlers: &[Option<Served>]) -> bool {
+        let idle = |entry: &u32| handlers[*entry as usize].as_ref().is_none_or(|served| served.under_way == 0);
+        self.retired && self.handlers.iter().all(idle)
+    }
+}
+
 impl Pool {
     /// Asks for the lines of an activation with which its turn begins: its state, and the end of its stack with the body's begin.
     #[inline(always)]
@@ -647,14 +656,15 @@ fn send<L: Link>(state: &mut SessionState<L>, header: &Header, body: &[u8]) {
     }
 }
 
+/// The header of an answer to a message.
 #[inline(always)]
-fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, session: u32) -> Header {
+fn reply_header(answer: &Answer, origin: &Origin, session: u32) -> Header {
     Header {
         kind: Kind::Reply,
-        target,
+        target: origin.target(),
         session,
-        slot: request.slot,
-        sequence: request.sequence,
+        slot: origin.slot(),
+        sequence: origin.sequence(),
         execution: answer.owner.execution,
         body_bytes: answer.body_bytes,
         continuation_bytes: 0,
@@ -662,7 +672,7 @@ fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, se
         error: answer.outcome.err(),
         executor: answer.owner.executor,
         place: answer.owner.place,
-        flow,
+        flow: origin.flow(),
         back_edges_left: 0,
         udma_operations_left: 0,
         suspensions: answer.suspensions,
@@ -670,8 +680,18 @@ fn reply_header(answer: &Answer, request: Request, target: Target, flow: u16, se
     }
 }
 
-/// Bytes of the largest reply on a link.
-#[inline]
-fn reservation_bytes(reply_bytes_max: u32) -> usize {
-    body_record_bytes(reply_bytes_max as usize)
+/// What a message asks for, by its slot and number.
+#[inline(always)]
+fn request(origin: &Origin) -> Request {
+    Request { slot: origin.slot(), sequence: origin.sequence() }
+}
+
+/// Puts an entry where one is free. Returns its index.
+fn put<T>(entries: &mut Vec<Option<T>>, entry: T) -> u32 {
+    let index = entries.iter().position(Option::is_none).unwrap_or(entries.len());
+    if index == entries.len() {
+        entries.push(None);
+    }
+    entries[index] = Some(entry);
+    index as u32
 }

@@ -9,7 +9,7 @@ use naamc::object;
 use naamc::verifier::Proof;
 #[cfg(feature = "jit")]
 use runtime::engine::jit::JitEngine;
-use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
+use runtime::engine::{Engine, InterpreterEngine, Program, Turn};
 use runtime::memory::{Region, Regions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -230,8 +230,7 @@ fn execute(table: &Table, number: u32, requests: u64, seed: u64, added: &[Atomic
     let mut waiting = 0;
     while let Some(mut message) = ready.pop_front() {
         let (handler, _) = message.request.body();
-        let mut claim = Unshared;
-        let mut turn = Turn::new(&table.regions, number, &mut claim);
+        let mut turn = Turn::new(&table.regions, number);
         turn.hides_latency = 1;
         turn.suspend_reads = u32::from(!message.prefetched);
         let outcome = table.programs[handler].0.run(&mut message.activation, &mut turn);
@@ -277,8 +276,7 @@ fn stress(engine: &dyn Engine, executors: u32, requests: u64) {
         let mut body = record(number, &counter_value(number, 0));
         body.resize(*body_bytes, 0);
         message.activation.begin(&body, 1 << 20, 4096);
-        let mut claim = Unshared;
-        assert_eq!(program.run(&mut message.activation, &mut Turn::new(&table.regions, 1, &mut claim)), Outcome::Finished(0));
+        assert_eq!(program.run(&mut message.activation, &mut Turn::new(&table.regions, 1)), Outcome::Finished(0));
         added.push(AtomicU64::new(0));
     }
     let totals: Vec<(u64, u64)> = std::thread::scope(|scope| {
@@ -297,8 +295,7 @@ fn stress(engine: &dyn Engine, executors: u32, requests: u64) {
         let mut body = record(number, &[]);
         body.resize(*body_bytes, 0);
         activation.begin(&body, 1 << 20, 4096);
-        let mut claim = Unshared;
-        assert_eq!(program.run(&mut activation, &mut Turn::new(&table.regions, 1, &mut claim)), Outcome::Finished(0));
+        assert_eq!(program.run(&mut activation, &mut Turn::new(&table.regions, 1)), Outcome::Finished(0));
         let counter = added[number as usize].load(Ordering::Relaxed);
         assert!(counter > 0);
         assert_eq!(activation.body()[..activation.reply_bytes as usize], record(number, &counter_value(number, counter)));

@@ -21,7 +21,7 @@ use naamc::isa;
 use naamc::program::{Entry, Environment, Function, RegionDeclaration};
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
-use runtime::engine::{Engine, Turn, Unshared};
+use runtime::engine::{Engine, Turn};
 use runtime::memory::{Region, Regions};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// Prepares a program without regions.
 fn jit(proof: Arc<Proof>) -> driver::Turn {
     let program = JitEngine.compile(&proof, &Environment::default(), &Regions::default()).expect("compiles");
-    Box::new(move |activation| program.run(activation, &mut Turn::new(&Regions::default(), 0, &mut Unshared)))
+    Box::new(move |activation| program.run(activation, &mut Turn::new(&Regions::default(), 0)))
 }
 
 /// Proves that compiled code agrees with an independent model of RFC 9669, on every instruction, with operands from memory and with
@@ -204,7 +204,7 @@ fn code_does_not_run_with_regions_that_it_was_not_compiled_for() {
     let run = |regions: &Regions| {
         let mut activation = Activation::new_boxed();
         activation.begin(&[0; 8], 0, 1);
-        program.run(&mut activation, &mut Turn::new(regions, 1, &mut Unshared))
+        program.run(&mut activation, &mut Turn::new(regions, 1))
     };
     assert_eq!(run(&vec![region(4096)].into()), Outcome::Finished(0));
     let (remote, mut cold) = (Region::remote(NonZeroU32::MIN, 4096), region(4096));

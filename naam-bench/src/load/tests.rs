@@ -7,7 +7,7 @@ use naamc::abi::UDMA_OPERATIONS_MAX;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
 use runtime::clock::MonotonicClock;
-use runtime::engine::{Program, Turn, Unshared};
+use runtime::engine::{Program, Turn};
 use runtime::memory::{Region, Regions};
 
 /// What a server does to every so many requests.
@@ -66,8 +66,7 @@ impl Server {
         activation.udma_operations_left = UDMA_OPERATIONS_MAX;
         activation.body_mut()[..request.len()].copy_from_slice(request);
         activation.body_mut()[request.len()..][..8].fill(0);
-        let mut claim = Unshared;
-        let outcome = native.run(activation, &mut Turn::new(&self.regions, 1, &mut claim));
+        let outcome = native.run(activation, &mut Turn::new(&self.regions, 1));
         let Outcome::Finished(result) = outcome else { panic!("{outcome:?}") };
         (result as i32, activation.body()[..activation.reply_bytes as usize].to_vec())
     }

@@ -5,7 +5,7 @@ use super::machine::Step;
 use crate::mica;
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::Outcome;
-use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
+use runtime::engine::{Engine, InterpreterEngine, Program, Turn};
 use runtime::memory::{Region, Regions};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -69,9 +69,8 @@ impl Store {
         let program = &self.programs[native as usize];
         activation.body_mut()[..message.len()].copy_from_slice(message);
         activation.body_mut()[message.len()..][..8].fill(0);
-        let mut claim = Unshared;
         loop {
-            let mut turn = Turn::new(&self.regions, executor, &mut claim);
+            let mut turn = Turn::new(&self.regions, executor);
             turn.operations_left = self.operations;
             match program.run(activation, &mut turn) {
                 Outcome::Finished(result) => {

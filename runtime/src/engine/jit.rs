@@ -2,17 +2,17 @@
 //!
 //! A handler has two bodies. `start` runs from the entry; its loops are reducible and nothing enters them from the side. `resume` is entered at
 //! any suspension point through one jump table. Code is made from a [`Proof`] and nothing else, so it
-//! checks nothing that was proved; what it does not do inline it asks of Rust through [`frame`]. Which order things happen in
+//! checks nothing that was proved; what it does not do inline it asks of Rust through its [`Surroundings`]. Which order things happen in
 //! when a UDMA call is reached is [`Turn`]'s rule, the same for all engines.
 
 mod call;
 mod code;
-mod frame;
 #[cfg(test)]
 mod golden;
 mod lower;
 mod memory;
 pub mod object;
+mod surroundings;
 
 use super::{Engine, EngineError, Program, Turn};
 use crate::memory::Regions;
@@ -21,7 +21,6 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
-use frame::{Exit, Frame, Status};
 use lower::{Body, Source};
 use naamc::abi::Helper;
 use naamc::activation::{Activation, POINT_START};
@@ -30,6 +29,8 @@ use naamc::isa::{Instruction, Register};
 use naamc::program;
 use naamc::verifier::{Analysis, Proof};
 use std::sync::{Arc, OnceLock};
+pub(crate) use surroundings::Surroundings;
+use surroundings::{Exit, Status, book, open};
 
 /// Compiles handlers to machine code.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,8 +52,8 @@ impl Engine for JitEngine {
         let start = code(Body::Start)?;
         // At once, not when a message is first resumed: that would hold up the others on its executor.
         let resume = if proof.contracts().suspensions.is_empty() { None } else { Some(code(Body::Resume)?) };
-        let read_only: Arc<[u8]> = environment.read_only.as_slice().into();
-        Ok(Arc::new(Compiled { start, resume, read_only, regions: regions.clone(), written_end: written_end(proof) }))
+        let surroundings = Surroundings::new(environment.read_only.as_slice().into());
+        Ok(Arc::new(Compiled { start, resume, surroundings, regions: regions.clone(), written_end: written_end(proof) }))
     }
 }
 
@@ -103,7 +104,7 @@ struct Compiled {
     start: Code,
     /// None without suspension points.
     resume: Option<Code>,
-    read_only: Arc<[u8]>,
+    surroundings: Surroundings,
     /// The regions whose extents were compiled in.
     regions: Regions,
     /// Where what it may write ends in the activation's memory, apart from what code notes itself.
@@ -115,23 +116,25 @@ impl Program for Compiled {
         if !turn.regions().fit(&self.regions) {
             return Outcome::Failed(Failure::EngineFault);
         }
-        let code = match (activation.point, &self.resume) {
-            (POINT_START, _) => &self.start,
-            (_, Some(resume)) => resume,
-            (_, None) => return Outcome::Failed(Failure::EngineFault),
+        let code = if activation.point == POINT_START {
+            &self.start
+        } else {
+            let Some(resume) = &self.resume else { return Outcome::Failed(Failure::EngineFault) };
+            if activation.completed != 0 {
+                // The call was executed while the message was suspended: it counts now.
+                activation.udma_operations_left = activation.udma_operations_left.saturating_sub(1);
+                activation.udma_operations = activation.udma_operations.saturating_add(1);
+            }
+            resume
         };
-        if activation.point != POINT_START && activation.completed != 0 {
-            // The call was executed while the message was suspended: it counts now.
-            activation.udma_operations_left = activation.udma_operations_left.saturating_sub(1);
-            activation.udma_operations = activation.udma_operations.saturating_add(1);
-        }
         activation.note_written(self.written_end);
-        let mut frame = Frame::new(turn, activation, &self.read_only);
-        // SAFETY: the code was lowered from the proof of this handler for a frame of this shape; frame, activation and turn are exclusively
-        // borrowed; the turn's regions have the extents that were compiled in; the activation is fresh or was suspended
-        // or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
-        let exit = unsafe { code.enter(&raw mut frame, &raw mut *activation) };
-        frame.settle(turn, activation);
+        open(turn, activation);
+        turn.surroundings = &raw const self.surroundings;
+        // SAFETY: the code was lowered from the proof of this handler for a turn of this shape; turn and activation are exclusively
+        // borrowed; the turn's regions have the extents that were compiled in; the surroundings are this handler's; the activation is
+        // fresh or was suspended or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
+        let exit = unsafe { code.enter(&raw mut *turn, &raw mut *activation) };
+        book(turn, activation);
         if exit.status == Status::Prefetch as u64 {
             turn.prefetch(exit.value as usize, activation.registers[Register::R4.index()] as u32);
             return Outcome::Suspended;

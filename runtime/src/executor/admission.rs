@@ -1,9 +1,8 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
-use super::{BATCH_MAX, DeploymentState, Executor, NONE, SessionState, UnderWay, reply_header, reservation_bytes, send};
-use crate::deployment::{Handler, Limits};
-use crate::message::{Header, Kind, Place, RuntimeError, Target};
-use crate::session::{Answer, Owner, Request, Standing};
+use super::{BATCH_MAX, DeploymentState, Executor, NONE, Served, SessionState, UnderWay, reply_header, request, send};
+use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
+use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
 use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::{Activation, POINT_START};
@@ -17,17 +16,10 @@ enum Declined {
     Stale,
     /// It was answered before, and gets the same answer again.
     Answered,
+    /// It is no request, or none that is well-formed.
+    NoRequest,
     /// It is refused.
     Refused(RuntimeError),
-}
-
-/// A message that may start.
-struct Accepted<'a> {
-    /// Index of its deployment among the executor's.
-    entry: u32,
-    deployment: &'a mut DeploymentState,
-    /// Room to keep for its answer.
-    reserved_bytes: usize,
 }
 
 impl<L: Link> Executor<L> {
@@ -63,42 +55,40 @@ impl<L: Link> Executor<L> {
     /// Deals with the message at the front of a link, if there is one that does not have to wait.
     #[inline]
     fn admit_one(&mut self, session: usize, now_ns: u64) -> Result<bool, Broken> {
-        let Executor { sessions, deployments, current, pool, counters, last_execution, .. } = self;
-        let Some(state) = &mut sessions[session] else { return Ok(false) };
+        let Executor { sessions, deployments, current, handlers, pool, counters, last_execution, .. } = self;
+        let Some(Some(state)) = sessions.get_mut(session) else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
-        let Ok(header) = Header::parse(&words) else {
-            return self.decline(session, Declined::Refused(RuntimeError::Malformed));
-        };
-        let Accepted { entry, deployment, reserved_bytes } = match judge(state, deployments, current, &header)? {
-            Ok(accepted) => accepted,
-            Err(declined) => return self.decline(session, declined),
-        };
+        let Some(origin) = Origin::of_request(&words) else { return self.decline(session, Declined::NoRequest) };
+        if state.last_target != Some(origin.target()) {
+            match find(state, deployments, current, origin.target()) {
+                Ok(entry) => (state.last_target, state.last_handler) = (Some(origin.target()), entry),
+                Err(error) => return self.decline(session, Declined::Refused(error)),
+            }
+        }
+        let entry = state.last_handler;
+        let Some(Some(served)) = handlers.get_mut(entry as usize) else { return Ok(false) };
+        if let Err(declined) = judge(state, served, &origin)? {
+            return self.decline(session, declined);
+        }
         let Some(index) = pool.free.pop() else { return Ok(false) };
-        let handler = &deployment.deployment.handlers()[usize::from(header.target.handler)];
-        let shape = handler.shape();
         let activation = &mut pool.activations[index as usize];
-        prepare(activation, handler, deployment.deployment.limits(), &header);
+        prepare(activation, served, words.fuel());
         // Copies what arrived, and zeroes what the message before left behind that.
-        let arrived = usize::from(header.body_bytes);
+        let arrived = usize::from(origin.body_bytes());
         let used = arrived.max(activation.body_used as usize).min(BODY_BYTES_MAX);
         state.session.link.copy(0, &mut activation.body_mut()[..used]);
-        activation.body_used = handler.body_used(arrived);
+        activation.body_used = served.handler.body_used(arrived);
         state.session.link.advance();
-        state.reserved_bytes += reserved_bytes;
+        state.reserved_bytes += served.reserved_bytes;
         state.under_way += 1;
-        deployment.under_way += 1;
+        served.under_way += 1;
         pool.under_way[index as usize] = UnderWay {
-            session: session as u32,
-            deployment: entry,
-            target: header.target,
-            request: request(&header),
-            flow: header.flow,
+            origin,
             execution: next_execution(last_execution),
-            reserved_bytes: reserved_bytes as u32,
-            reply_bytes_max: shape.reply_bytes_max,
+            session: session as u32,
+            handler: entry,
             claimed: false,
             prefetched: false,
-            operation: None,
         };
         counters.requests += 1;
         self.run(index, now_ns);
@@ -113,13 +103,21 @@ impl<L: Link> Executor<L> {
         let Some(state) = &mut sessions[session] else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
         let header = Header::parse(&words).ok();
-        let answer = match (declined, header) {
-            (Declined::NoRoom, _) => {
+        // What is no header has no target.
+        let origin = header.map_or(Origin::of_unknown(&words), |_| Origin::of_header(&words));
+        let declined = match (declined, header) {
+            // A continuation is authority, and no session of this place has a direct grant.
+            (Declined::NoRequest, Some(Header { kind: Kind::Continuation, .. })) => Declined::Refused(RuntimeError::NotGranted),
+            (Declined::NoRequest, _) => Declined::Refused(RuntimeError::Malformed),
+            _ => declined,
+        };
+        let answer = match declined {
+            Declined::NoRoom => {
                 state.wants_room = true;
                 return Ok(false);
             }
-            (Declined::Answered, Some(header)) => state.session.slots.answer(request(&header), &mut answer_body[..]),
-            (Declined::Refused(error), _) => Some(refusal(error)),
+            Declined::Answered => state.session.slots.answer(request(&origin), &mut answer_body[..]),
+            Declined::Refused(error) => Some(refusal(error)),
             _ => None,
         };
         if let Some(answer) = answer {
@@ -128,9 +126,7 @@ impl<L: Link> Executor<L> {
                 state.wants_room = true;
                 return Ok(false);
             }
-            let (slot, sequence) = words.return_address();
-            let (target, flow) = header.map_or((Target::default(), 0), |header| (header.target, header.flow));
-            let reply = reply_header(&answer, Request { slot, sequence }, target, flow, state.session.id);
+            let reply = reply_header(&answer, &origin, state.session.id);
             send(state, &reply, &answer_body[..usize::from(answer.body_bytes)]);
         }
         match declined {
@@ -162,70 +158,59 @@ fn refusal(error: RuntimeError) -> Answer {
     }
 }
 
-/// Decides about a well-formed message.
-#[inline]
-fn judge<'a, L: Link>(
-    state: &mut SessionState<L>,
-    deployments: &'a mut [Option<DeploymentState>],
+/// Finds the handler that a target names and the session may call: its entry among the executor's.
+#[cold]
+fn find<L>(
+    state: &SessionState<L>,
+    deployments: &[Option<DeploymentState>],
     current: &[u32],
-    header: &Header,
-) -> Result<Result<Accepted<'a>, Declined>, Broken> {
-    let refused = |error| Ok(Err(Declined::Refused(error)));
-    match header.kind {
-        Kind::Request => {}
-        // A continuation is authority, and no session of this place has a direct grant.
-        Kind::Continuation => return refused(RuntimeError::NotGranted),
-        Kind::Reply => return refused(RuntimeError::Malformed),
+    target: Target,
+) -> Result<u32, RuntimeError> {
+    if !state.session.grants.may_invoke(target.deployment) {
+        return Err(RuntimeError::NotGranted);
     }
-    if !state.session.grants.may_invoke(header.target.deployment) {
-        return refused(RuntimeError::NotGranted);
+    let entry = current.get(usize::from(target.deployment)).copied().unwrap_or(NONE);
+    match deployments.get(entry as usize) {
+        Some(Some(found)) if found.deployment.generation() == target.generation => {
+            found.handlers.get(usize::from(target.handler)).copied().ok_or(RuntimeError::UnknownHandler)
+        }
+        _ => Err(RuntimeError::UnknownDeployment),
     }
-    let entry = current.get(usize::from(header.target.deployment)).copied().unwrap_or(NONE);
-    let Some(Some(deployment)) = deployments.get_mut(entry as usize) else {
-        return refused(RuntimeError::UnknownDeployment);
-    };
-    if deployment.deployment.generation() != header.target.generation {
-        return refused(RuntimeError::UnknownDeployment);
-    }
-    let Some(handler) = deployment.deployment.handlers().get(usize::from(header.target.handler)) else {
-        return refused(RuntimeError::UnknownHandler);
-    };
-    let shape = handler.shape();
-    if header.slot >= state.session.slots.slots() || u32::from(header.body_bytes) > shape.body_bytes {
-        return refused(RuntimeError::Malformed);
+}
+
+/// Decides about a request for a handler that its session may call.
+#[inline]
+fn judge<L: Link>(state: &mut SessionState<L>, served: &Served, origin: &Origin) -> Result<Result<(), Declined>, Broken> {
+    let shape = served.handler.shape();
+    if origin.slot() >= state.session.slots.slots() || u32::from(origin.body_bytes()) > shape.body_bytes {
+        return Ok(Err(Declined::Refused(RuntimeError::Malformed)));
     }
     if shape.claims {
-        match state.session.slots.standing(request(header)) {
+        match state.session.slots.standing(request(origin)) {
             Standing::Unclaimed => {}
             Standing::Running | Standing::Superseded => return Ok(Err(Declined::Stale)),
-            Standing::Uncertain => return refused(RuntimeError::Uncertain),
-            Standing::Occupied => return refused(RuntimeError::Busy),
+            Standing::Uncertain => return Ok(Err(Declined::Refused(RuntimeError::Uncertain))),
+            Standing::Occupied => return Ok(Err(Declined::Refused(RuntimeError::Busy))),
             Standing::Done => return Ok(Err(Declined::Answered)),
         }
     }
-    let reserved_bytes = reservation_bytes(shape.reply_bytes_max);
-    let room = state.reserved_bytes + reserved_bytes;
+    let room = state.reserved_bytes + served.reserved_bytes;
     if state.session.link.room_bytes(room)? < room {
-        let never = reserved_bytes > state.session.link.capacity_bytes();
+        let never = served.reserved_bytes > state.session.link.capacity_bytes();
         return Ok(Err(if never { Declined::Refused(RuntimeError::ReplyTooLong) } else { Declined::NoRoom }));
     }
-    Ok(Ok(Accepted { entry, deployment, reserved_bytes }))
-}
-
-#[inline]
-fn request(header: &Header) -> Request {
-    Request { slot: header.slot, sequence: header.sequence }
+    Ok(Ok(()))
 }
 
 /// Sets everything in an activation that a fresh message does not bring along. Fuel is what the sender asks for, lowered to the limits.
 #[inline]
-fn prepare(activation: &mut Activation, handler: &Handler, limits: Limits, header: &Header) {
+fn prepare(activation: &mut Activation, served: &Served, (back_edges_left, udma_operations_left): (u32, u32)) {
     activation.point = POINT_START;
     activation.completed = 0;
     activation.completion = 0;
-    activation.back_edges_left = header.back_edges_left.min(limits.back_edges);
-    activation.udma_operations_left = header.udma_operations_left.min(limits.udma_operations);
-    activation.reply_bytes = handler.shape().body_bytes;
+    activation.back_edges_left = back_edges_left.min(served.limits.back_edges);
+    activation.udma_operations_left = udma_operations_left.min(served.limits.udma_operations);
+    activation.reply_bytes = served.handler.shape().body_bytes;
     activation.udma_operations = 0;
     activation.suspensions = 0;
 }

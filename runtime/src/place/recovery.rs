@@ -4,7 +4,7 @@
 //! dies over it, others recover from that number too. Regions behind a DMA engine are reached at once: nobody waits here.
 
 use crate::deployment::{Deployment, Handler};
-use crate::engine::{Turn, Unshared};
+use crate::engine::Turn;
 use crate::supervisor::error::{Code, ControlError};
 use crate::udma::Operation;
 use naamc::activation::Activation;
@@ -61,8 +61,7 @@ fn recover_from(deployment: &Deployment, handler: &Handler, executor: u16, own: 
 /// Runs a message to its end, and performs what it waits for.
 fn run(deployment: &Deployment, handler: &Handler, activation: &mut Activation, own: u16) -> Outcome {
     loop {
-        let mut claim = Unshared;
-        let mut turn = Turn::new(deployment.regions(), u32::from(own), &mut claim);
+        let mut turn = Turn::new(deployment.regions(), u32::from(own));
         let outcome = handler.program().run(activation, &mut turn);
         if outcome != Outcome::Suspended {
             return outcome;

@@ -1,7 +1,7 @@
 //! Headers: legal ones survive a round trip; nothing else is ever taken for one.
 
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
-use runtime::message::{FLOWS, Header, HeaderWords, Kind, Malformed, Place, RuntimeError, Target};
+use runtime::message::{FLOWS, Header, HeaderWords, Kind, Malformed, Origin, Place, RuntimeError, Target};
 
 fn random_header(random: &mut fastrand::Rng) -> Header {
     let kind = random.choice([Kind::Request, Kind::Reply, Kind::Continuation]).unwrap();
@@ -37,7 +37,8 @@ fn headers_survive() {
         assert_eq!(Header::parse(&words), Ok(header));
         assert_eq!(HeaderWords::from_bytes(&words.to_bytes()), words);
         assert_eq!(words.length_field() as usize, header.message_bytes());
-        assert_eq!(words.return_address(), (header.slot, header.sequence));
+        let unknown = Origin::of_unknown(&words);
+        assert_eq!((unknown.slot(), unknown.sequence()), (header.slot, header.sequence));
     }
 }
 
@@ -99,6 +100,39 @@ fn damaged_headers_are_refused_or_legal() {
         }
     }
     assert!(refused > 5_000 && legal > 3_000, "{refused} refused, {legal} legal");
+}
+
+/// A request is told by masks exactly where it is told field by field, and its fields are the same.
+#[test]
+fn requests_are_told_the_same_in_both_ways() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let (mut requests, mut others) = (0, 0);
+    for round in 0..50_000 {
+        let mut header = random_header(&mut random);
+        if round % 8 != 0 {
+            (header.kind, header.continuation_bytes) = (Kind::Request, 0);
+        }
+        let mut words = header.emit();
+        for _ in 0..random.usize(..3) {
+            words.0[random.usize(..words.0.len())] ^= 1 << random.u32(..64);
+        }
+        let parsed = Header::parse(&words).ok().filter(|header| header.kind == Kind::Request);
+        let origin = Origin::of_request(&words);
+        assert_eq!(origin.is_some(), parsed.is_some(), "round {round}: {words:?}");
+        let (Some(origin), Some(header)) = (origin, parsed) else {
+            others += 1;
+            continue;
+        };
+        requests += 1;
+        assert_eq!(origin, Origin::of_header(&words), "round {round}");
+        let (own, parsed) = ((origin.target(), origin.flow()), (header.target, header.flow));
+        assert_eq!(own, parsed, "round {round}");
+        let (own, parsed) =
+            ((origin.slot(), origin.sequence(), origin.body_bytes()), (header.slot, header.sequence, header.body_bytes));
+        assert_eq!(own, parsed, "round {round}");
+        assert_eq!(words.fuel(), (header.back_edges_left, header.udma_operations_left), "round {round}");
+    }
+    assert!(requests > 10_000 && others > 10_000, "{requests} requests, {others} others");
 }
 
 /// Each rule of a header, broken alone, is named.

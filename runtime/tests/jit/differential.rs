@@ -8,7 +8,7 @@ use naamc::isa::Instruction;
 use naamc::program::Environment;
 use naamc::verifier::Proof;
 use runtime::engine::jit::JitEngine;
-use runtime::engine::{Engine, InterpreterEngine, Program, Turn, Unshared};
+use runtime::engine::{Engine, InterpreterEngine, Program, Turn};
 use runtime::memory::{Region, Regions};
 use runtime::udma::{Action, Operation};
 use std::sync::Arc;
@@ -117,8 +117,7 @@ impl Case {
         let mut budget = if matches!(turns, Turns::EveryCall | Turns::Completed) { 0 } else { u32::MAX };
         let mut suspend_reads = u32::from(turns == Turns::Prefetch);
         for program in order.iter().cycle() {
-            let mut claim = Unshared;
-            let mut turn = Turn::new(&regions, 1, &mut claim);
+            let mut turn = Turn::new(&regions, 1);
             turn.operations_left = budget;
             turn.hides_latency = u32::from(turns == Turns::Prefetch);
             turn.suspend_reads = suspend_reads;
@@ -183,8 +182,7 @@ impl Case {
         let operation = Operation::pending(activation, helper).expect("an operation");
         let mut bytes = vec![0; operation.length_bytes as usize];
         let mut old = 0;
-        let mut claim = Unshared;
-        let mut turn = Turn::new(regions, 1, &mut claim);
+        let mut turn = Turn::new(regions, 1);
         let (region, offset) = (operation.region, operation.offset);
         let issued = turn.udma(match operation.action {
             Action::Read => Udma::Read { region, offset, destination: &mut bytes },

@@ -12,7 +12,7 @@ use naamc::interpreter::{Failure, Outcome};
 use naamc::verifier::Proof;
 use naamc::verifier::contract::Contract;
 use naamc::verifier::value::{Pointer, Scalar, Value};
-use runtime::engine::{Program, Turn, Unshared};
+use runtime::engine::{Program, Turn};
 use runtime::memory::Regions;
 use std::collections::BTreeMap;
 
@@ -161,8 +161,7 @@ fn decoded(proof: &Proof, bytes: &[u8], body: &[u8], omitted: Option<Check>) -> 
 fn go(program: &dyn Program, guarded: &mut Guarded, body_bytes: usize, contents: &[Vec<u8>]) -> Left {
     let regions = corpus::regions(contents);
     let activation = &mut guarded.activation;
-    let mut claim = Unshared;
-    let mut turn = Turn::new(&regions, drive::EXECUTOR, &mut claim);
+    let mut turn = Turn::new(&regions, drive::EXECUTOR);
     turn.operations_left = u32::MAX;
     let mut outcome = program.run(activation, &mut turn);
     // A compare-and-swap that did not swap ends the turn.

@@ -2,7 +2,7 @@
 
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
-use runtime::engine::{Engine, Program, Turn, Unshared};
+use runtime::engine::{Engine, Program, Turn};
 use runtime::memory::Regions;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,8 +44,7 @@ impl Ending {
 
 /// One turn with this many UDMA operations.
 pub fn turn(program: &dyn Program, activation: &mut Activation, regions: &Regions, operations: u32) -> Outcome {
-    let mut claim = Unshared;
-    let mut turn = Turn::new(regions, EXECUTOR, &mut claim);
+    let mut turn = Turn::new(regions, EXECUTOR);
     turn.operations_left = operations;
     program.run(activation, &mut turn)
 }

@@ -5,10 +5,10 @@
 //! rules of [`crate::engine::Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
 //! of range.
 
-use super::frame::{Frame, Status, Thunks};
 use super::lower::{Lowering, saved};
 use super::memory::{Place, pieces};
-use crate::engine::SHORT_READ_BYTES_MAX;
+use super::surroundings::{Status, Surroundings};
+use crate::engine::{SHORT_READ_BYTES_MAX, Turn};
 use crate::memory::{Extent, Region};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
@@ -52,7 +52,7 @@ impl Lowering<'_, '_> {
                     Some(length) if self.is_inline(length, INLINE_COPY_BYTES_MAX) => self.copy_bytes(to, from, length),
                     _ => {
                         let arguments = [self.address(to), self.address(from), self.number(Register::R3)];
-                        self.thunk(offset_of!(Thunks, copy), &arguments, 0);
+                        self.thunk(offset_of!(Surroundings, copy), &arguments, 0);
                     }
                 }
                 self.set_constant(Register::R0, 0);
@@ -63,7 +63,7 @@ impl Lowering<'_, '_> {
                     Some(length) if self.is_inline(length, INLINE_COPY_BYTES_MAX) => self.fill_bytes(to, byte, length),
                     _ => {
                         let arguments = [self.address(to), byte, self.number(Register::R3)];
-                        self.thunk(offset_of!(Thunks, fill), &arguments, 0);
+                        self.thunk(offset_of!(Surroundings, fill), &arguments, 0);
                     }
                 }
                 self.set_constant(Register::R0, 0);
@@ -74,14 +74,14 @@ impl Lowering<'_, '_> {
                     Some(length) if self.is_inline(length, INLINE_COMPARE_BYTES_MAX) => self.compare_bytes(left, right, length),
                     _ => {
                         let arguments = [self.address(left), self.address(right), self.number(Register::R3)];
-                        self.thunk(offset_of!(Thunks, compare), &arguments, 1)[0]
+                        self.thunk(offset_of!(Surroundings, compare), &arguments, 1)[0]
                     }
                 };
                 self.set(Register::R0, order);
             }
             Helper::Executor => {
                 self.write_back();
-                let exit = self.thunk(offset_of!(Thunks, executor), &[self.frame], 2);
+                let exit = self.thunk(offset_of!(Surroundings, executor), &[self.turn], 2);
                 let (running, ended) = (self.builder.create_block(), self.builder.create_block());
                 self.builder.set_cold_block(ended);
                 self.builder.ins().brif(exit[0], ended, &[], running, &[]);
@@ -107,7 +107,7 @@ impl Lowering<'_, '_> {
             Some(region) if region.is_local => self.set_constant(Register::R0, region.length_bytes),
             _ => {
                 let handle = self.get(Register::R1);
-                let length = self.thunk(offset_of!(Thunks, length), &[self.frame, handle], 1)[0];
+                let length = self.thunk(offset_of!(Surroundings, length), &[self.turn, handle], 1)[0];
                 self.set(Register::R0, length);
             }
         }
@@ -183,7 +183,7 @@ impl Lowering<'_, '_> {
         self.save(point);
         self.write_back();
         let helper = self.builder.ins().iconst(I64, call.helper as i64);
-        let exit = self.thunk(offset_of!(Thunks, udma), &[self.frame, self.activation, helper], 2);
+        let exit = self.thunk(offset_of!(Surroundings, udma), &[self.turn, self.activation, helper], 2);
         let (running, ended) = (self.builder.create_block(), self.builder.create_block());
         self.builder.set_cold_block(ended);
         self.builder.ins().brif(exit[0], ended, &[], running, &[]);
@@ -203,8 +203,8 @@ impl Lowering<'_, '_> {
 
     /// The fast way of a read of local regions.
     fn read(&mut self, call: &Call, slow: Block) {
-        let left_offset = offset_of!(Frame<'_>, operations_left) as i32;
-        let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
+        let left_offset = offset_of!(Turn<'_>, operations_left) as i32;
+        let left = self.builder.ins().load(I32, self.flags.state, self.turn, left_offset);
         let none_left = self.builder.ins().icmp_imm_s(IntCC::Equal, left, 0);
         self.unless(none_left, slow);
         let region = self.region(call.regions);
@@ -224,16 +224,16 @@ impl Lowering<'_, '_> {
                 let to = self.parameter(call, Register::R3);
                 let entry = self.builder.ins().iadd_imm_s(region.table, i64::from(region.entry));
                 let arguments = [entry, self.get(Register::R2), self.address(to), self.number(Register::R4)];
-                let result = self.thunk(offset_of!(Thunks, read), &arguments, 1)[0];
+                let result = self.thunk(offset_of!(Surroundings, read), &arguments, 1)[0];
                 self.note_end(call);
                 self.set(Register::R0, result);
             }
         }
         self.long_read_executed(long, region);
         // Loaded again: that is cheaper than a register held all the while.
-        let left = self.builder.ins().load(I32, self.flags.state, self.frame, left_offset);
+        let left = self.builder.ins().load(I32, self.flags.state, self.turn, left_offset);
         let less = self.builder.ins().iadd_imm_s(left, -1);
-        self.builder.ins().store(self.flags.state, less, self.frame, left_offset);
+        self.builder.ins().store(self.flags.state, less, self.turn, left_offset);
     }
 
     /// Notes how far a read has written the body, where only that is known to be written.
@@ -256,7 +256,7 @@ impl Lowering<'_, '_> {
 
     /// Finds the entry of r1's region in the turn's table.
     fn region(&mut self, regions: u64) -> Entry {
-        let table = self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, first_region) as i32);
+        let table = self.builder.ins().load(I64, self.flags.fixed, self.turn, offset_of!(Turn<'_>, first_region) as i32);
         if let Some(index) = only_region(regions) {
             let entry = (index * size_of::<Region>()) as i32;
             return Entry { table, entry, flags: self.flags.fixed, extent: self.source.regions.get(index).copied() };
@@ -294,7 +294,7 @@ impl Lowering<'_, '_> {
     /// before its call then, and whoever entered the code sees to the prefetch.
     fn give_way_to_prefetch(&mut self, call: &Call, long: Long, region: Entry) {
         let (Some(cold), Some(point)) = (self.is_cold(long, region), self.point(call)) else { return };
-        let mut suspend = self.builder.ins().load(I32, self.flags.state, self.frame, offset_of!(Frame<'_>, suspend_reads) as i32);
+        let mut suspend = self.builder.ins().load(I32, self.flags.state, self.turn, offset_of!(Turn<'_>, suspend_reads) as i32);
         if let Cold::If(cold) = cold {
             suspend = self.builder.ins().band(suspend, cold);
         }
@@ -323,14 +323,14 @@ impl Lowering<'_, '_> {
     /// The second half: a long read of cold memory that is executed sets `suspend_reads` anew.
     fn long_read_executed(&mut self, long: Long, region: Entry) {
         let Some(cold) = self.is_cold(long, region) else { return };
-        let suspend_offset = offset_of!(Frame<'_>, suspend_reads) as i32;
-        let hides_offset = offset_of!(Frame<'_>, hides_latency) as i32;
-        let mut new = self.builder.ins().load(I32, self.flags.fixed, self.frame, hides_offset);
+        let suspend_offset = offset_of!(Turn<'_>, suspend_reads) as i32;
+        let hides_offset = offset_of!(Turn<'_>, hides_latency) as i32;
+        let mut new = self.builder.ins().load(I32, self.flags.fixed, self.turn, hides_offset);
         if let Cold::If(cold) = cold {
-            let old = self.builder.ins().load(I32, self.flags.state, self.frame, suspend_offset);
+            let old = self.builder.ins().load(I32, self.flags.state, self.turn, suspend_offset);
             new = self.builder.ins().select(cold, new, old);
         }
-        self.builder.ins().store(self.flags.state, new, self.frame, suspend_offset);
+        self.builder.ins().store(self.flags.state, new, self.turn, suspend_offset);
     }
 
     /// Whether a read is a long one of cold memory; `None` if it never is.

@@ -1,6 +1,7 @@
 //! Executable memory, never writable and executable at once.
 
-use super::frame::{Exit, Frame};
+use super::surroundings::Exit;
+use crate::engine::Turn;
 use naamc::activation::Activation;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::ffi::c_void;
@@ -8,7 +9,7 @@ use std::io;
 use std::ptr::NonNull;
 
 /// What every body of compiled code is.
-type Body = for<'f> unsafe extern "C" fn(*mut Frame<'f>, *mut Activation) -> Exit;
+type Body = for<'t> unsafe extern "C" fn(*mut Turn<'t>, *mut Activation) -> Exit;
 
 /// Pages with the code of one body.
 #[derive(Debug)]
@@ -45,13 +46,14 @@ impl Code {
     /// Runs it.
     ///
     /// # Safety
-    /// The code is a body of a checked handler, lowered for this frame; frame and activation are valid, and the regions of the
-    /// frame's turn are those that the body was compiled for.
-    pub unsafe fn enter(&self, frame: *mut Frame<'_>, activation: *mut Activation) -> Exit {
+    /// The code is a body of a checked handler; turn and activation are valid, and regions and surroundings of the turn are those that the
+    /// body was compiled for.
+    #[inline(always)]
+    pub unsafe fn enter(&self, turn: *mut Turn<'_>, activation: *mut Activation) -> Exit {
         // SAFETY: the pages begin with a function of this signature.
         let body: Body = unsafe { std::mem::transmute::<NonNull<c_void>, Body>(self.start) };
         // SAFETY: the caller's promise is what the body was lowered for.
-        unsafe { body(frame, activation) }
+        unsafe { body(turn, activation) }
     }
 }
 

@@ -5,7 +5,8 @@
 //! is an offset from the activation. Nothing is checked here that the verifier proved; code that the verifier found unreachable
 //! ends the message with an engine fault. Helper calls are lowered in `call`, memory operations in `memory`.
 
-use super::frame::{Frame, Status};
+use super::surroundings::Status;
+use crate::engine::Turn;
 use crate::memory::Extent;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I16, I32, I64};
@@ -72,9 +73,9 @@ fn signature(parameters: usize, results: usize) -> Signature {
 pub(super) struct Flags {
     /// Stack and body.
     pub(super) memory: MemFlagsData,
-    /// Registers, counters and frame.
+    /// Registers, counters and turn.
     pub(super) state: MemFlagsData,
-    /// What does not change during a turn and can be loaded at any time: the frame's pointers, the table of regions.
+    /// What does not change during a turn and can be loaded at any time: the turn's pointers, the table of regions.
     pub(super) fixed: MemFlagsData,
     /// Likewise, but at an address that must be computed first: it cannot be loaded before that is known to be right.
     pub(super) table: MemFlagsData,
@@ -104,7 +105,7 @@ pub(super) struct Lowering<'a, 'b> {
     /// Bytes of helper calls that were lowered to moves so far.
     pub(super) inline_bytes: u32,
     pub(super) flags: Flags,
-    pub(super) frame: Value,
+    pub(super) turn: Value,
     pub(super) activation: Value,
     pub(super) memory_base: Value,
     out_of_back_edges: Option<Block>,
@@ -131,7 +132,7 @@ impl<'a, 'b> Lowering<'a, 'b> {
         let entry = builder.create_block();
         builder.append_block_params_for_function_params(entry);
         builder.switch_to_block(entry);
-        let [frame, activation] = [0, 1].map(|index| builder.block_params(entry)[index]);
+        let [turn, activation] = [0, 1].map(|index| builder.block_params(entry)[index]);
         let memory_base = builder.ins().iadd_imm_s(activation, MEMORY as i64 - STACK_START as i64);
         let registers = [(); REGISTERS_MAX].map(|()| builder.declare_var(I64));
         let back_edges_left = builder.declare_var(I32);
@@ -149,7 +150,7 @@ impl<'a, 'b> Lowering<'a, 'b> {
             inline_bytes: 0,
             meters: source.proof.analysis().loops.iter().any(|one| one.metered),
             flags,
-            frame,
+            turn,
             activation,
             memory_base,
             out_of_back_edges: None,
@@ -438,7 +439,12 @@ impl<'a, 'b> Lowering<'a, 'b> {
         self.finish(Status::Failed, value);
     }
 
-    /// Calls a thunk of the frame's table by its offset there.
+    /// Where the code finds what surrounds it.
+    pub(super) fn surroundings(&mut self) -> Value {
+        self.builder.ins().load(I64, self.flags.fixed, self.turn, offset_of!(Turn<'_>, surroundings) as i32)
+    }
+
+    /// Calls a thunk by its offset in the surroundings.
     pub(super) fn thunk(&mut self, offset: usize, arguments: &[Value], results: usize) -> Vec<Value> {
         let shape = (arguments.len(), results);
         let known = self.signatures.iter().find(|(known, _)| *known == shape).map(|(_, signature)| *signature);
@@ -447,8 +453,8 @@ impl<'a, 'b> Lowering<'a, 'b> {
             self.signatures.push((shape, new));
             new
         });
-        let table = self.builder.ins().load(I64, self.flags.table, self.frame, offset_of!(Frame<'_>, thunks) as i32);
-        let thunk = self.builder.ins().load(I64, self.flags.table, table, offset as i32);
+        let surroundings = self.surroundings();
+        let thunk = self.builder.ins().load(I64, self.flags.table, surroundings, offset as i32);
         let call = self.builder.ins().call_indirect(signature, thunk, arguments);
         self.builder.inst_results(call).to_vec()
     }

@@ -3,8 +3,8 @@
 //! All of it is private to the executor for the turn, so atomics are ordinary loads and stores. Nothing is checked: the verifier proved
 //! where every access lies.
 
-use super::frame::{Frame, Thunks};
 use super::lower::{Lowering, MEMORY, integer};
+use super::surroundings::Surroundings;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I8X16, I32, I64};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value};
@@ -67,7 +67,8 @@ impl Lowering<'_, '_> {
     }
 
     fn read_only(&mut self) -> Value {
-        self.builder.ins().load(I64, self.flags.fixed, self.frame, offset_of!(Frame<'_>, read_only) as i32)
+        let surroundings = self.surroundings();
+        self.builder.ins().load(I64, self.flags.fixed, surroundings, offset_of!(Surroundings, read_only) as i32)
     }
 
     /// The place as one value.
@@ -158,7 +159,7 @@ impl Lowering<'_, '_> {
             if length > INLINE_ZERO_BYTES_MAX {
                 let address = self.address(place);
                 let length = self.builder.ins().iconst(I64, i64::from(length));
-                self.thunk(offset_of!(Thunks, fill), &[address, zero, length], 0);
+                self.thunk(offset_of!(Surroundings, fill), &[address, zero, length], 0);
             } else {
                 self.fill_bytes(place, zero, length);
             }

@@ -1,7 +1,7 @@
-//! What compiled code and Rust share during one turn: the frame, and the functions that compiled code calls.
+//! What surrounds compiled code: the functions that it calls, the data that it reads, and how it ends.
 //!
-//! Compiled code gets pointers to a [`Frame`] and an activation. It calls Rust only through the frame's table of [`Thunks`], so that it
-//! needs no relocations. A panic in a thunk aborts the process (`extern "C"`): nothing ever unwinds through compiled code.
+//! Compiled code gets pointers to a [`Turn`] and an activation. It calls Rust only through the turn's [`Surroundings`], so that it
+//! needs no relocations. A panic in such a function, a thunk, aborts the process (`extern "C"`): nothing ever unwinds through compiled code.
 
 use crate::engine::Turn;
 use crate::memory::Region;
@@ -10,8 +10,7 @@ use naamc::abi::{Helper, REGIONS_MAX};
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Issued, Udma};
 use naamc::isa::Register;
-use std::marker::PhantomData;
-use std::ptr::slice_from_raw_parts;
+use std::sync::Arc;
 
 /// What compiled code returns, and thunks that can end a turn: a status and its value, in two registers.
 #[repr(C)]
@@ -49,80 +48,66 @@ impl Exit {
     }
 }
 
-/// One turn as compiled code sees it.
+/// What compiled code reaches beside its turn and its activation: read-only data, and functions. All of these take and return 64-bit
+/// numbers and pointers.
 #[repr(C)]
-pub struct Frame<'a> {
-    /// First of the turn's regions.
-    pub first_region: *const Region,
+pub struct Surroundings {
     /// The bundle's read-only data.
     pub read_only: *const u8,
-    /// What it may call.
-    pub thunks: &'static Thunks,
-    /// UDMA operations that may still be executed before somebody must look: fuel or turn budget, whichever is less.
-    pub operations_left: u32,
-    /// What `operations_left` was when fuel and budget were last settled.
-    settled: u32,
-    /// The turn's fields of these names; settled together with the operations.
-    pub suspend_reads: u32,
-    /// See above. Does not change.
-    pub hides_latency: u32,
-    read_only_bytes: usize,
-    turn: *mut Turn<'a>,
-    lifetime: PhantomData<&'a mut Turn<'a>>,
+    /// Executes or postpones the UDMA call of this number with the arguments in the activation.
+    pub udma: for<'a> extern "C" fn(&mut Turn<'a>, &mut Activation, u64) -> Exit,
+    /// Reads a local region: region, offset, destination, length. Returns 0 or `-EFAULT`, then with zeros in the destination.
+    pub read: extern "C" fn(&Region, u64, *mut u8, u64) -> i64,
+    /// `naam_executor`.
+    pub executor: for<'a> extern "C" fn(&mut Turn<'a>) -> Exit,
+    /// `naam_length`.
+    pub length: for<'a> extern "C" fn(&mut Turn<'a>, u64) -> u64,
+    /// `naam_copy`.
+    pub copy: extern "C" fn(*mut u8, *const u8, u64),
+    /// `naam_fill`, with the byte in the low bits of the second argument.
+    pub fill: extern "C" fn(*mut u8, u64, u64),
+    /// `naam_compare`.
+    pub compare: extern "C" fn(*const u8, *const u8, u64) -> i64,
+    /// Owns `read_only`.
+    data: Arc<[u8]>,
 }
 
-impl<'a> Frame<'a> {
-    /// The frame of a turn that begins.
-    pub fn new(turn: &mut Turn<'a>, activation: &Activation, read_only: &[u8]) -> Frame<'a> {
-        let mut frame = Frame {
-            first_region: turn.regions().as_ptr(),
-            read_only: read_only.as_ptr(),
-            thunks: &THUNKS,
-            operations_left: 0,
-            settled: 0,
-            suspend_reads: 0,
-            hides_latency: turn.hides_latency,
-            read_only_bytes: read_only.len(),
-            turn,
-            lifetime: PhantomData,
-        };
-        frame.open(turn, activation);
-        frame
-    }
+// SAFETY: the pointer points into `data`, which nobody writes to.
+unsafe impl Send for Surroundings {}
+// SAFETY: as above.
+unsafe impl Sync for Surroundings {}
 
-    /// Hands what the turn and the fuel allow to compiled code.
-    fn open(&mut self, turn: &Turn<'_>, activation: &Activation) {
-        self.operations_left = turn.operations_left.min(activation.udma_operations_left);
-        self.settled = self.operations_left;
-        self.suspend_reads = turn.suspend_reads;
+impl Surroundings {
+    /// Of handlers with this read-only data.
+    pub fn new(data: Arc<[u8]>) -> Surroundings {
+        Surroundings { read_only: data.as_ptr(), udma, read, executor, length, copy, fill, compare, data }
     }
+}
 
-    /// Books what compiled code did since this was last done.
-    #[inline]
-    pub fn settle(&mut self, turn: &mut Turn<'_>, activation: &mut Activation) {
-        // Neither is ever less than `settled`, of which compiled code took some.
-        let executed = self.settled - self.operations_left;
-        self.settled = self.operations_left;
-        turn.suspend_reads = self.suspend_reads;
-        turn.operations_left -= executed;
-        activation.udma_operations_left -= executed;
-        activation.udma_operations = activation.udma_operations.saturating_add(executed);
-    }
+/// Hands what the turn and the fuel allow to compiled code as one number.
+#[inline(always)]
+pub fn open(turn: &mut Turn<'_>, activation: &Activation) {
+    turn.operations_left = turn.operations_left.min(activation.udma_operations_left);
+    turn.booked = turn.operations_left;
+}
 
-    /// Bytes that a handler reads, behind a canonical address.
-    fn bytes<'b>(&self, activation: &'b Activation, address: u64, length: usize) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        if address >= READ_ONLY_START {
-            let start = (address - READ_ONLY_START) as usize;
-            assert!(start + length <= self.read_only_bytes, "proved read-only access");
-            // SAFETY: `read_only` and `read_only_bytes` are a slice that the program owns, which outlives the turn, and nobody writes to it.
-            let read_only = unsafe { &*slice_from_raw_parts(self.read_only, self.read_only_bytes) };
-            &read_only[start..start + length]
-        } else {
-            &activation.memory[offset(address, length)]
-        }
+/// Books what compiled code executed since this was last done: fuel, and the operations of the reply's header.
+#[inline(always)]
+pub fn book(turn: &mut Turn<'_>, activation: &mut Activation) {
+    // Fuel is never less than what was booked, of which compiled code took some.
+    let executed = turn.booked - turn.operations_left;
+    turn.booked = turn.operations_left;
+    activation.udma_operations_left -= executed;
+    activation.udma_operations = activation.udma_operations.saturating_add(executed);
+}
+
+/// Bytes that a handler reads, behind a canonical address.
+fn bytes<'b>(read_only: &'b [u8], activation: &'b Activation, address: u64, length: usize) -> &'b [u8] {
+    if address >= READ_ONLY_START {
+        let start = (address - READ_ONLY_START) as usize;
+        &read_only[start..start + length]
+    } else {
+        &activation.memory[offset(address, length)]
     }
 }
 
@@ -135,42 +120,18 @@ fn offset(address: u64, length: usize) -> std::ops::Range<usize> {
     start..start + length
 }
 
-/// The functions that compiled code calls. All take and return 64-bit numbers and pointers.
-#[repr(C)]
-pub struct Thunks {
-    /// Executes or postpones the UDMA call of this number with the arguments in the activation.
-    pub udma: for<'a> extern "C" fn(&mut Frame<'a>, &mut Activation, u64) -> Exit,
-    /// Reads a local region: region, offset, destination, length. Returns 0 or `-EFAULT`, then with zeros in the destination.
-    pub read: extern "C" fn(&Region, u64, *mut u8, u64) -> i64,
-    /// `naam_executor`.
-    pub executor: for<'a> extern "C" fn(&mut Frame<'a>) -> Exit,
-    /// `naam_length`.
-    pub length: for<'a> extern "C" fn(&mut Frame<'a>, u64) -> u64,
-    /// `naam_copy`.
-    pub copy: extern "C" fn(*mut u8, *const u8, u64),
-    /// `naam_fill`, with the byte in the low bits of the second argument.
-    pub fill: extern "C" fn(*mut u8, u64, u64),
-    /// `naam_compare`.
-    pub compare: extern "C" fn(*const u8, *const u8, u64) -> i64,
-}
-
-static THUNKS: Thunks = Thunks { udma, read, executor, length, copy, fill, compare };
-
 /// The index behind a region's handle; one that no region has if it is none.
 fn region(handle: u64) -> u16 {
     let index = handle.wrapping_sub(REGION_START);
     if index < REGIONS_MAX as u64 { index as u16 } else { u16::MAX }
 }
 
-extern "C" fn udma(frame: &mut Frame<'_>, activation: &mut Activation, number: u64) -> Exit {
-    // SAFETY: the frame was made from a turn that is exclusively borrowed until the frame is gone, and compiled code, which also reaches
-    // the turn, waits for this call.
-    let turn = unsafe { &mut *frame.turn };
-    frame.settle(turn, activation);
+extern "C" fn udma(turn: &mut Turn<'_>, activation: &mut Activation, number: u64) -> Exit {
+    book(turn, activation);
     if activation.udma_operations_left == 0 {
         return Exit::failed(Failure::UdmaOperationsExhausted);
     }
-    let issued = issue(frame, turn, activation, number as i32);
+    let issued = issue(turn, activation, number as i32);
     let Issued::Done(result) = issued else {
         return match issued {
             Issued::Failed(failure) => Exit::failed(failure),
@@ -179,11 +140,11 @@ extern "C" fn udma(frame: &mut Frame<'_>, activation: &mut Activation, number: u
     };
     activation.udma_operations_left -= 1;
     activation.udma_operations = activation.udma_operations.saturating_add(1);
-    frame.open(turn, activation);
+    turn.booked = turn.operations_left;
     Exit::running(result as u64)
 }
 
-fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, number: i32) -> Issued {
+fn issue(turn: &mut Turn<'_>, activation: &mut Activation, number: i32) -> Issued {
     let register = |register: Register| activation.registers[register.index()];
     let [r1, r2, r3, r4, r5] = Register::ARGUMENTS.map(register);
     let region = region(r1);
@@ -199,7 +160,9 @@ fn issue(frame: &Frame<'_>, turn: &mut Turn<'_>, activation: &mut Activation, nu
             return issued;
         }
         Some(Helper::Write) => {
-            let source = frame.bytes(activation, r3, r4 as u32 as usize);
+            // SAFETY: whoever entered this code put there what is borrowed as long as the code runs, and nobody writes to it.
+            let read_only = unsafe { &(*turn.surroundings).data };
+            let source = bytes(read_only, activation, r3, r4 as u32 as usize);
             return turn.udma(Udma::Write { region, offset: r2, source });
         }
         Some(Helper::CompareSwap) => {
@@ -230,18 +193,14 @@ extern "C" fn read(region: &Region, offset: u64, destination: *mut u8, length: u
     result
 }
 
-extern "C" fn executor(frame: &mut Frame<'_>) -> Exit {
-    // SAFETY: as in `udma`.
-    let turn = unsafe { &mut *frame.turn };
+extern "C" fn executor(turn: &mut Turn<'_>) -> Exit {
     match turn.executor() {
         Ok(number) => Exit::running(u64::from(number)),
         Err(failure) => Exit::failed(failure),
     }
 }
 
-extern "C" fn length(frame: &mut Frame<'_>, handle: u64) -> u64 {
-    // SAFETY: as in `udma`.
-    let turn = unsafe { &mut *frame.turn };
+extern "C" fn length(turn: &mut Turn<'_>, handle: u64) -> u64 {
     turn.length_bytes(region(handle))
 }
 
