@@ -209,6 +209,11 @@ impl Cluster {
         self.places.iter().map(|place| place.executors).sum()
     }
 
+    /// Executors that mostly have work at a time: those of its largest place.
+    pub fn working(&self) -> u64 {
+        self.places.iter().map(|place| place.executors).max().unwrap_or(0)
+    }
+
     /// Bytes of its regions, by the names that the handlers give them.
     pub fn regions(&self) -> &BTreeMap<String, u64> {
         &self.regions

@@ -17,7 +17,7 @@ pub mod thread;
 
 use crate::deployment::{Deployment, Handler, Limits};
 use crate::engine::{Claim, Turn};
-use crate::memory::{Regions, prefetch_line};
+use crate::memory::{Region, Regions, prefetch_line};
 use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
 use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
@@ -37,6 +37,9 @@ pub const ACTIVATIONS_MAX: usize = 4096;
 pub const SESSIONS_MAX: usize = 1024;
 /// UDMA operations after which a message that still goes on counts as waiting for another.
 const PATIENCE_UDMA_OPERATIONS: u32 = 64;
+/// Messages that an executor behind a backend resumes or starts before it looks for completions again: a message that holds a lock
+/// while it waits for one keeps others waiting too.
+const BACKEND_BATCH_MAX: usize = 8;
 /// No entry, in tables of indices.
 const NONE: u32 = u32::MAX;
 
@@ -51,6 +54,8 @@ pub struct Options {
     pub activations: usize,
     /// Whether long reads of cold regions prefetch and suspend.
     pub hides_latency: bool,
+    /// Messages that are resumed in one turn at most, and as many, but no more than [`BATCH_MAX`], are started.
+    pub batch_max: usize,
     /// Where execution ids begin: random, so that those of different executors differ.
     pub seed: u64,
 }
@@ -58,12 +63,12 @@ pub struct Options {
 impl Options {
     /// The usual set-up of a host executor.
     pub fn host(number: u16, seed: u64) -> Options {
-        Options { number, place: Place::Host, activations: 128, hides_latency: true, seed }
+        Options { number, place: Place::Host, activations: 128, hides_latency: true, batch_max: ACTIVATIONS_MAX, seed }
     }
 
     /// The usual set-up of a NIC executor: it waits for completions instead of its own memory.
     pub fn nic(number: u16, seed: u64) -> Options {
-        Options { place: Place::Nic, hides_latency: false, ..Options::host(number, seed) }
+        Options { place: Place::Nic, hides_latency: false, batch_max: BACKEND_BATCH_MAX, ..Options::host(number, seed) }
     }
 }
 
@@ -164,17 +169,29 @@ struct UnderWay {
     claimed: bool,
     /// It stands before a read whose lines were asked for: that read is executed at once.
     prefetched: bool,
+    /// It stands before an operation that the backend performs.
+    at_backend: bool,
+}
+
+impl Served {
+    /// The operation before which one of its messages stands, and its region.
+    #[inline(always)]
+    fn pending(&self, activation: &Activation) -> Option<(Operation, &Region)> {
+        let helper = self.handler.shape().operations.get(activation.point as usize)?;
+        let operation = Operation::pending(activation, *helper)?;
+        Some((operation, self.regions.get(usize::from(operation.region))?))
+    }
 }
 
 /// The messages under way, and free activations.
 struct Pool {
     activations: Vec<Activation>,
     under_way: Vec<UnderWay>,
-    /// Operations that a backend performs, or has no room for yet.
-    operations: Vec<Option<Operation>>,
     free: Vec<u32>,
     /// Messages that can go on, oldest first.
     ready: Queue,
+    /// Likewise, and they go first: they may hold locks, and have waited for a backend.
+    urgent: Queue,
     /// Messages whose operation found no room at the backend.
     postponed: Queue,
     at_backend: usize,
@@ -215,17 +232,24 @@ impl<L: Link> Executor<L> {
         assert!(options.number != 0, "executor 0 is nobody");
         assert!((1..=ACTIVATIONS_MAX).contains(&options.activations), "activations within the limit");
         let count = options.activations;
-        let nothing =
-            UnderWay { origin: Origin::default(), execution: 0, session: NONE, handler: NONE, claimed: false, prefetched: false };
+        let nothing = UnderWay {
+            origin: Origin::default(),
+            execution: 0,
+            session: NONE,
+            handler: NONE,
+            claimed: false,
+            prefetched: false,
+            at_backend: false,
+        };
         let blank = Activation::new_boxed();
         Executor {
             options,
             pool: Pool {
                 activations: (0..count).map(|_| (*blank).clone()).collect(),
                 under_way: vec![nothing; count],
-                operations: vec![None; count],
                 free: (0..count as u32).rev().collect(),
                 ready: Queue::new(count),
+                urgent: Queue::new(count),
                 postponed: Queue::new(count),
                 at_backend: 0,
             },
@@ -385,7 +409,7 @@ impl<L: Link> Executor<L> {
         }
     }
 
-    /// Does what there is to do, and returns soon: every message under way gets one turn at most, and at most [`BATCH_MAX`] new ones start.
+    /// Does what there is to do, and returns soon: a message under way gets one turn at most, and at most [`BATCH_MAX`] new ones start.
     pub fn turn(&mut self, now_ns: u64) -> Progress {
         if std::mem::replace(&mut self.worked, false) {
             self.counters.busy_ns += now_ns.saturating_sub(self.last_turn_ns);
@@ -422,31 +446,43 @@ impl<L: Link> Executor<L> {
         let Executor { pool, handlers, backend, .. } = self;
         let mut completed = 0;
         backend.poll(now_ns, &mut |Token(index), completion| {
-            let Some(operation) = pool.operations.get_mut(index as usize).and_then(Option::take) else { return };
-            let activation = &mut pool.activations[index as usize];
-            match (completion, handlers.get(pool.under_way[index as usize].handler as usize)) {
-                (Completion::Done { result, bytes }, _) => operation.complete(activation, result, bytes),
-                (Completion::Due, Some(Some(Served { regions, deployment, .. }))) => {
-                    operation.perform(&regions[usize::from(operation.region)], activation, deployment.read_only());
-                }
-                // Handlers stay until nothing of theirs is under way.
-                (Completion::Due, _) => return,
+            let (Some(under_way), Some(activation)) =
+                (pool.under_way.get_mut(index as usize), pool.activations.get_mut(index as usize))
+            else {
+                return;
+            };
+            let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
+            // Nothing has changed in the activation since the operation was issued.
+            let Some((operation, region)) = served.pending(activation).filter(|_| under_way.at_backend) else { return };
+            match completion {
+                Completion::Done { result, bytes } => operation.complete(activation, result, bytes),
+                Completion::Due => operation.perform(region, activation, served.deployment.read_only()),
             }
-            pool.ready.push(index);
+            under_way.at_backend = false;
+            if under_way.claimed {
+                pool.urgent.push(index)
+            } else {
+                pool.ready.push(index)
+            }
             pool.at_backend -= 1;
             completed += 1;
         });
         for _ in 0..self.pool.postponed.len() {
             let Some(index) = self.pool.postponed.pop() else { break };
-            self.issue(index, now_ns);
+            self.wait(index, now_ns);
         }
         completed
     }
 
-    /// Gives every message that can go on its turn. Also says whether all of them only wait for others.
+    /// Gives messages that can go on their turns. Also says whether all of them only wait for others.
     fn resume(&mut self, now_ns: u64) -> (usize, bool) {
-        let resumable = self.pool.ready.len();
-        let mut contended = resumable > 0;
+        let urgent = self.pool.urgent.len();
+        for _ in 0..urgent {
+            let Some(index) = self.pool.urgent.pop() else { break };
+            self.run(index, now_ns);
+        }
+        let resumable = self.pool.ready.len().min(self.options.batch_max);
+        let mut contended = resumable > 0 && urgent == 0;
         for _ in 0..resumable {
             let Some(index) = self.pool.ready.pop() else { break };
             if let Some(next) = self.pool.ready.first() {
@@ -454,7 +490,7 @@ impl<L: Link> Executor<L> {
             }
             contended &= self.run(index, now_ns);
         }
-        (resumable, contended)
+        (urgent + resumable, contended)
     }
 
     /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
@@ -495,54 +531,40 @@ impl<L: Link> Executor<L> {
     }
 
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
-    #[cold]
     fn wait(&mut self, index: u32, now_ns: u64) {
-        let under_way = &self.pool.under_way[index as usize];
-        let Some(Some(Served { handler, regions, .. })) = self.handlers.get(under_way.handler as usize) else { return };
-        let activation = &self.pool.activations[index as usize];
-        let operations = &handler.shape().operations;
-        let operation = operations.get(activation.point as usize).and_then(|helper| Operation::pending(activation, *helper));
-        let region = operation.and_then(|operation| regions.get(usize::from(operation.region)));
-        match (operation, region) {
-            (Some(_), Some(region)) if region.is_local() => self.pool.ready.push(index),
-            (Some(_), Some(_)) => {
-                self.pool.operations[index as usize] = operation;
-                self.issue(index, now_ns);
-            }
-            // Checked code always stands before an operation on a region.
-            _ => self.finish(index, Err(Failure::EngineFault)),
-        }
-    }
-
-    /// Hands a message's operation to the backend.
-    fn issue(&mut self, index: u32, now_ns: u64) {
         let Executor { pool, sessions, handlers, options, backend, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
         let activation = &pool.activations[index as usize];
-        let (Some(Some(session)), Some(Some(Served { deployment, .. })), Some(operation)) =
-            (sessions.get(under_way.session as usize), handlers.get(under_way.handler as usize), pool.operations[index as usize])
+        let (Some(Some(session)), Some(Some(served))) =
+            (sessions.get(under_way.session as usize), handlers.get(under_way.handler as usize))
         else {
             return;
         };
+        let Some((operation, region)) = served.pending(activation) else {
+            // Checked code always stands before an operation on a region.
+            return self.finish(index, Err(Failure::EngineFault));
+        };
+        if region.is_local() {
+            return pool.ready.push(index);
+        }
         if activation.udma_operations_left == 0 {
-            self.finish(index, Err(Failure::UdmaOperationsExhausted));
-            return;
+            return self.finish(index, Err(Failure::UdmaOperationsExhausted));
         }
         if operation.action != Action::Read && !under_way.claimed {
             let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
             if session.session.slots.claim(request(&under_way.origin), owner) != Standing::Unclaimed {
-                self.finish(index, Err(Failure::NotOwner));
-                return;
+                return self.finish(index, Err(Failure::NotOwner));
             }
             under_way.claimed = true;
         }
-        let region = &deployment.regions()[usize::from(operation.region)];
-        let Some(source) = operation.bytes(activation, deployment.read_only()) else {
-            self.finish(index, Err(Failure::EngineFault));
-            return;
+        let Some(source) = operation.bytes(activation, served.deployment.read_only()) else {
+            return self.finish(index, Err(Failure::EngineFault));
         };
         match backend.issue(now_ns, Token(index), region, &operation, source) {
-            Ok(()) => pool.at_backend += 1,
+            Ok(()) => {
+                under_way.at_backend = true;
+                pool.at_backend += 1;
+            }
             Err(NotIssued::Full) => pool.postponed.push(index),
             Err(NotIssued::Unreachable) => self.finish(index, Err(Failure::RegionUnreachable)),
         }

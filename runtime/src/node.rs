@@ -293,6 +293,7 @@ fn event_loop() -> Result<tokio::runtime::Runtime, ControlError> {
 fn cpus_for(executors: u16) -> Option<Vec<u32>> {
     let allowed = rustix::thread::sched_getaffinity(None).ok()?;
     let allowed: Vec<u32> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).map(|cpu| cpu as u32).collect();
-    let chosen: Vec<u32> = allowed.into_iter().rev().take(usize::from(executors)).collect();
-    (chosen.len() == usize::from(executors)).then_some(chosen)
+    let chosen: Vec<u32> = allowed.iter().copied().rev().take(usize::from(executors)).collect();
+    // One is left for whoever talks to them.
+    (usize::from(executors) < allowed.len()).then_some(chosen)
 }

@@ -82,10 +82,11 @@ impl Configuration {
         self.places.iter().map(|place| place.executors).sum()
     }
 
-    /// Whether executors may spin: only while all of them, and one client at least, have a core each.
+    /// Whether executors without work may look for some before they sleep: only while those of each place, and one client at least, have a
+    /// core each. Those of several places may be more: they offer their cores to each other while they look, and seldom all have work.
     fn spins(&self) -> bool {
         let allowed = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
-        u32::from(self.executors()) < allowed
+        self.places.iter().all(|place| u32::from(place.executors) < allowed)
     }
 }
 

@@ -34,7 +34,8 @@ impl Clients {
     /// Connects them to a cluster.
     pub fn connect(cluster: &Cluster, clients: usize, window: u16, key_bytes: usize, value_bytes: usize) -> Result<Clients> {
         let processors = processors(clients, cluster.executors() as usize);
-        let connect = |_| cluster.connect(window, key_bytes, value_bytes, !processors.is_empty());
+        let spin = clients + cluster.working() as usize <= allowed().len();
+        let connect = |_| cluster.connect(window, key_bytes, value_bytes, spin);
         let connections = (0..clients).map(connect).collect::<Result<_>>()?;
         Ok(Clients { connections, processors, window: usize::from(window), clock: MonotonicClock::new() })
     }
@@ -174,9 +175,14 @@ impl Busy {
 
 /// Processors for the clients, from the first on: executors take the last ones. None if there are too few for all.
 fn processors(clients: usize, executors: usize) -> Vec<usize> {
-    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
-    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
+    let allowed = allowed();
     if clients + executors <= allowed.len() { allowed.into_iter().take(clients).collect() } else { Vec::new() }
+}
+
+/// Processors that this process may use.
+fn allowed() -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect()
 }
 
 fn pin(processor: Option<usize>) {

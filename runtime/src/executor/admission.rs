@@ -30,12 +30,13 @@ impl<L: Link> Executor<L> {
             return 0;
         }
         self.first_session = (self.first_session + 1) % count;
+        let batch_max = BATCH_MAX.min(self.options.batch_max);
         let mut admitted = 0;
         for step in 0..count {
             let session = (self.first_session + step) % count;
             let Some(state) = self.sessions[session].as_mut().filter(|state| !state.closing) else { continue };
             state.wants_room = false;
-            while admitted < BATCH_MAX && !self.pool.free.is_empty() {
+            while admitted < batch_max && !self.pool.free.is_empty() {
                 match self.admit_one(session, now_ns) {
                     Ok(true) => admitted += 1,
                     Ok(false) => break,
@@ -89,6 +90,7 @@ impl<L: Link> Executor<L> {
             handler: entry,
             claimed: false,
             prefetched: false,
+            at_backend: false,
         };
         counters.requests += 1;
         self.run(index, now_ns);
