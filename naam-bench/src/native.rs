@@ -54,8 +54,8 @@ impl Program for Native {
         }
     }
 
-    fn notes_writes(&self) -> bool {
-        true
+    fn unnoted_bytes(&self) -> u32 {
+        0
     }
 }
 

@@ -65,7 +65,7 @@ impl Shape {
 pub struct Handler {
     name: String,
     shape: Shape,
-    notes_writes: bool,
+    unnoted_bytes: u32,
     program: Arc<dyn Program>,
 }
 
@@ -78,7 +78,8 @@ impl Handler {
     pub fn new(name: &str, shape: Shape, program: Arc<dyn Program>) -> Handler {
         assert!(shape.body_bytes as usize <= abi::BODY_BYTES_MAX, "a body fits a message");
         assert!(shape.request_bytes.max(shape.reply_bytes_max) <= shape.body_bytes, "request and reply are prefixes of the body");
-        Handler { name: name.to_string(), shape, notes_writes: program.notes_writes(), program }
+        let unnoted_bytes = program.unnoted_bytes().min(shape.body_bytes);
+        Handler { name: name.to_string(), shape, unnoted_bytes, program }
     }
 
     /// Its name.
@@ -95,7 +96,7 @@ impl Handler {
     /// Bytes of its body that may hold something once its message, of which so many have arrived, runs.
     #[inline]
     pub fn body_used(&self, arrived: usize) -> u32 {
-        if self.notes_writes { arrived as u32 } else { self.shape.body_bytes }
+        self.unnoted_bytes.max(arrived as u32)
     }
 
     /// Its code.

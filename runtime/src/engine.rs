@@ -9,6 +9,7 @@ pub mod jit;
 
 use crate::memory::{Region, Regions, prefetch_lines};
 use crate::session::{Owner, Request, SlotTable, Standing};
+use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::program;
@@ -64,9 +65,10 @@ pub trait Program: Send + Sync {
     /// [`Outcome::Suspended`] the point is set and its live registers are in the activation: r1 to r5 hold the operation's arguments. Allocates nothing.
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome;
 
-    /// Whether it notes what it writes to the body ([`Activation::note_written`]). Of one that does not, all of the body counts as written.
-    fn notes_writes(&self) -> bool {
-        false
+    /// Bytes of the body, from its first on, that it may write without noting it ([`Activation::note_written`]): whoever begins a message
+    /// notes as many. By default all of the body.
+    fn unnoted_bytes(&self) -> u32 {
+        BODY_BYTES_MAX as u32
     }
 }
 
@@ -122,9 +124,9 @@ pub struct Claim<'a> {
 /// `repr(C)`.
 #[repr(C)]
 pub struct Turn<'a> {
-    /// UDMA operations left before the message must let others run. Compiled code counts fuel by it too, and books it when it ends.
+    /// UDMA operations left before the message must let others run. Between [`Turn::open`] and [`Turn::book`] fuel is counted by it too.
     pub operations_left: u32,
-    /// What `operations_left` was when its operations were last booked as fuel: the business of the JIT.
+    /// What `operations_left` was when its operations were last booked as fuel.
     pub(crate) booked: u32,
     /// What `suspend_reads` becomes after a long read: 1 if this executor hides latency by suspension, else 0.
     pub hides_latency: u32,
@@ -197,6 +199,23 @@ impl<'a> Turn<'a> {
             self.claim = None;
         }
         Ok(())
+    }
+
+    /// Makes one number of what turn and fuel allow: from here on `operations_left` counts both, until [`Turn::book`].
+    #[inline(always)]
+    pub fn open(&mut self, activation: &Activation) {
+        self.operations_left = self.operations_left.min(activation.udma_operations_left);
+        self.booked = self.operations_left;
+    }
+
+    /// Books what was executed since [`Turn::open`] or this: fuel, and the operations of the reply's header.
+    #[inline(always)]
+    pub fn book(&mut self, activation: &mut Activation) {
+        // Fuel is never less than what was booked, of which some was taken.
+        let executed = self.booked - self.operations_left;
+        self.booked = self.operations_left;
+        activation.udma_operations_left -= executed;
+        activation.udma_operations = activation.udma_operations.saturating_add(executed);
     }
 
     /// `naam_read`, for native programs and engines' general case.

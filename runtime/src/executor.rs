@@ -166,7 +166,8 @@ struct UnderWay {
     /// Indices into the executor's sessions and handlers.
     session: u32,
     handler: u32,
-    claimed: bool,
+    /// It must still be claimed before its first effect.
+    to_claim: bool,
     /// It stands before a read whose lines were asked for: that read is executed at once.
     prefetched: bool,
     /// It stands before an operation that the backend performs.
@@ -237,7 +238,7 @@ impl<L: Link> Executor<L> {
             execution: 0,
             session: NONE,
             handler: NONE,
-            claimed: false,
+            to_claim: false,
             prefetched: false,
             at_backend: false,
         };
@@ -459,7 +460,7 @@ impl<L: Link> Executor<L> {
                 Completion::Due => operation.perform(region, activation, served.deployment.read_only()),
             }
             under_way.at_backend = false;
-            if under_way.claimed {
+            if served.handler.shape().claims && !under_way.to_claim {
                 pool.urgent.push(index)
             } else {
                 pool.ready.push(index)
@@ -503,7 +504,7 @@ impl<L: Link> Executor<L> {
         let mut turn = Turn::new(regions, u32::from(options.number));
         turn.hides_latency = u32::from(options.hides_latency);
         turn.suspend_reads = u32::from(options.hides_latency & !under_way.prefetched);
-        if handler.shape().claims && !under_way.claimed {
+        if under_way.to_claim {
             let Some(Some(state)) = sessions.get(under_way.session as usize) else { return false };
             let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
             turn.must_claim(Claim { slots: &state.session.slots, request: request(&under_way.origin), owner });
@@ -512,7 +513,7 @@ impl<L: Link> Executor<L> {
         let outcome = match outcome {
             Outcome::Suspended => {
                 let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
-                under_way.claimed = handler.shape().claims && turn.is_claimed();
+                under_way.to_claim = !turn.is_claimed();
                 under_way.prefetched = turn.prefetched != 0;
                 activation.suspensions += 1;
                 if under_way.prefetched {
@@ -525,7 +526,7 @@ impl<L: Link> Executor<L> {
             Outcome::Finished(r0) => turn.claim().map(|()| r0 as u32 as i32),
             Outcome::Failed(failure) => turn.claim().and(Err(failure)),
         };
-        under_way.claimed = handler.shape().claims && turn.is_claimed();
+        under_way.to_claim = !turn.is_claimed();
         self.finish(index, outcome);
         false
     }
@@ -550,12 +551,12 @@ impl<L: Link> Executor<L> {
         if activation.udma_operations_left == 0 {
             return self.finish(index, Err(Failure::UdmaOperationsExhausted));
         }
-        if operation.action != Action::Read && !under_way.claimed {
+        if operation.action != Action::Read && under_way.to_claim {
             let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
             if session.session.slots.claim(request(&under_way.origin), owner) != Standing::Unclaimed {
                 return self.finish(index, Err(Failure::NotOwner));
             }
-            under_way.claimed = true;
+            under_way.to_claim = false;
         }
         let Some(source) = operation.bytes(activation, served.deployment.read_only()) else {
             return self.finish(index, Err(Failure::EngineFault));
@@ -607,7 +608,8 @@ impl<L: Link> Executor<L> {
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        if under_way.claimed && !state.session.slots.finish(request(&under_way.origin), &answer, body) {
+        let claimed = served.handler.shape().claims && !under_way.to_claim;
+        if claimed && !state.session.slots.finish(request(&under_way.origin), &answer, body) {
             return;
         }
         send(state, &reply_header(&answer, &under_way.origin, state.session.id), body);

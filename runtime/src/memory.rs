@@ -18,6 +18,8 @@ const _: () = assert!(cfg!(target_endian = "little"), "the runtime needs a littl
 
 /// Bytes of a cache line: what is prefetched at a time, and what keeps counters of two writers apart.
 pub const CACHE_LINE_BYTES: usize = 64;
+/// Words of a cache line.
+pub const LINE_WORDS: usize = CACHE_LINE_BYTES / 8;
 /// Bytes of a page: lengths of shared memory are rounded up to whole pages.
 pub const PAGE_BYTES: u64 = 4096;
 /// Bytes of a huge page.
@@ -28,9 +30,6 @@ pub const MEMORY_BYTES_MAX: u64 = 1 << 46;
 const PREFETCH_BYTES_MAX: u32 = 1024;
 /// Regions at least this long count as cold. What is shorter mostly lies in some cache, and waiting for that costs less than a suspension.
 const COLD_BYTES_MIN: u64 = 4 << 20;
-
-/// Words that are copied between two looks whether more are left.
-const WORDS_AT_ONCE: usize = 4;
 
 /// What kind of pages hold a memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,7 +202,7 @@ impl Mapping {
     }
 }
 
-/// Some words of a mapping, as many as a power of two: what is read and written in circles.
+/// Some words of a mapping, as many as a power of two and at least a cache line: what is read and written in circles.
 #[derive(Clone, Debug)]
 pub struct Circle {
     start: NonNull<AtomicU64>,
@@ -218,10 +217,10 @@ unsafe impl Send for Circle {}
 unsafe impl Sync for Circle {}
 
 impl Circle {
-    /// So many words from `start` on; `None` if the mapping has no such words or they are not as many as a power of two.
+    /// So many words from `start` on; `None` if the mapping has no such words or they are not as many as a circle has.
     pub fn new(mapping: Arc<Mapping>, start: usize, words: usize) -> Option<Circle> {
         let first = NonNull::from(mapping.words().get(start..start.checked_add(words)?)?).cast();
-        words.is_power_of_two().then_some(Circle { start: first, words, _mapping: mapping })
+        (words.is_power_of_two() && words >= LINE_WORDS).then_some(Circle { start: first, words, _mapping: mapping })
     }
 
     /// Its words.
@@ -237,12 +236,12 @@ impl Circle {
         (bytes / 8) as usize & (self.words - 1)
     }
 
-    /// The words from there to the end of the circle.
-    #[inline]
-    pub fn rest(&self, bytes: u64) -> &[AtomicU64] {
-        let index = self.index(bytes);
-        // SAFETY: the index is below `words`, a power of two, of which one less is the mask.
-        unsafe { self.words().get_unchecked(index..) }
+    /// The cache line's worth of words in which that word lies.
+    #[inline(always)]
+    pub fn line(&self, bytes: u64) -> &[AtomicU64; LINE_WORDS] {
+        let first = self.index(bytes) & !(LINE_WORDS - 1);
+        // SAFETY: the index is below `words`, which is a multiple of `LINE_WORDS`: so many words from there on lie inside.
+        unsafe { &*self.start.as_ptr().add(first).cast() }
     }
 }
 
@@ -355,7 +354,7 @@ impl Region {
 
     /// Copies region bytes to `destination`, whole or not at all. Aligned 8-byte words are untorn and acquired, in no promised order.
     /// Returns 0 or `-EFAULT`; no bytes always succeeds.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, offset: u64, destination: &mut [u8]) -> i64 {
         if destination.is_empty() {
             return 0;
@@ -363,18 +362,29 @@ impl Region {
         if !self.holds(offset, destination.len()) {
             return -EFAULT;
         }
-        let (index, skip) = (offset as usize / 8, offset as usize % 8);
-        let words = &self.words()[index..];
-        if skip == 0 {
+        if offset.is_multiple_of(8) {
+            // SAFETY: `holds` says that all of these words lie inside, as in `words`.
+            let words = unsafe {
+                let first = self.base.add(offset as usize / 8);
+                std::slice::from_raw_parts(first, destination.len().div_ceil(8))
+            };
             load_words(words, destination);
         } else {
-            let head = destination.len().min(8 - skip);
-            let (head_bytes, rest) = destination.split_at_mut(head);
-            let word = words[0].load(Ordering::Acquire).to_ne_bytes();
-            head_bytes.copy_from_slice(&word[skip..skip + head]);
-            load_words(&words[1..], rest);
+            self.read_unaligned(offset, destination);
         }
         0
+    }
+
+    /// The same from an offset in the middle of a word, where the bytes lie inside.
+    #[cold]
+    fn read_unaligned(&self, offset: u64, destination: &mut [u8]) {
+        let (index, skip) = (offset as usize / 8, offset as usize % 8);
+        let words = &self.words()[index..];
+        let head = destination.len().min(8 - skip);
+        let (head_bytes, rest) = destination.split_at_mut(head);
+        let word = words[0].load(Ordering::Acquire).to_ne_bytes();
+        head_bytes.copy_from_slice(&word[skip..skip + head]);
+        load_words(&words[1..], rest);
     }
 
     /// Copies `source` to region bytes, whole or not at all. Aligned 8-byte words are untorn and released, in no promised order; bytes
@@ -452,7 +462,7 @@ impl Region {
 #[inline]
 pub(crate) fn prefetch_lines(address: usize, length_bytes: u32) {
     let mut line = address & !(CACHE_LINE_BYTES - 1);
-    let end = address.saturating_add(length_bytes.min(PREFETCH_BYTES_MAX) as usize);
+    let end = address.wrapping_add(length_bytes.min(PREFETCH_BYTES_MAX) as usize);
     while line < end {
         prefetch_line(std::ptr::without_provenance::<u64>(line));
         line += CACHE_LINE_BYTES;
@@ -533,12 +543,11 @@ impl std::ops::Deref for Regions {
 pub(crate) fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
     let words = &words[..destination.len().div_ceil(8)];
     let (whole, tail) = destination.as_chunks_mut::<8>();
-    let (word_runs, word_rest) = words[..whole.len()].as_chunks::<WORDS_AT_ONCE>();
-    let (runs, rest) = whole.as_chunks_mut::<WORDS_AT_ONCE>();
-    for (bytes, words) in runs.iter_mut().zip(word_runs) {
-        let loaded: [u64; WORDS_AT_ONCE] = std::array::from_fn(|index| words[index].load(Ordering::Acquire));
-        for index in 0..WORDS_AT_ONCE {
-            bytes[index] = loaded[index].to_ne_bytes();
+    let (word_lines, word_rest) = words[..whole.len()].as_chunks::<LINE_WORDS>();
+    let (lines, rest) = whole.as_chunks_mut::<LINE_WORDS>();
+    for (bytes, words) in lines.iter_mut().zip(word_lines) {
+        for index in 0..LINE_WORDS {
+            bytes[index] = words[index].load(Ordering::Acquire).to_ne_bytes();
         }
     }
     for (bytes, word) in rest.iter_mut().zip(word_rest) {
@@ -558,10 +567,10 @@ pub(crate) fn load_words(words: &[AtomicU64], destination: &mut [u8]) {
 pub(crate) fn store_words(words: &[AtomicU64], source: &[u8], order: Ordering) {
     let words = &words[..source.len().div_ceil(8)];
     let (whole, tail) = source.as_chunks::<8>();
-    let (runs, rest) = whole.as_chunks::<WORDS_AT_ONCE>();
-    let (word_runs, word_rest) = words[..whole.len()].as_chunks::<WORDS_AT_ONCE>();
-    for (bytes, words) in runs.iter().zip(word_runs) {
-        for index in 0..WORDS_AT_ONCE {
+    let (lines, rest) = whole.as_chunks::<LINE_WORDS>();
+    let (word_lines, word_rest) = words[..whole.len()].as_chunks::<LINE_WORDS>();
+    for (bytes, words) in lines.iter().zip(word_lines) {
+        for index in 0..LINE_WORDS {
             words[index].store(u64::from_ne_bytes(bytes[index]), order);
         }
     }

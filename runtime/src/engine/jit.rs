@@ -22,7 +22,7 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
 use lower::{Body, Source};
-use naamc::abi::Helper;
+use naamc::abi::{Helper, STACK_BYTES};
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::{Failure, Outcome};
 use naamc::isa::{Instruction, Register};
@@ -30,7 +30,7 @@ use naamc::program;
 use naamc::verifier::{Analysis, Proof};
 use std::sync::{Arc, OnceLock};
 pub(crate) use surroundings::Surroundings;
-use surroundings::{Exit, Status, book, open};
+use surroundings::{Exit, Status};
 
 /// Compiles handlers to machine code.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +53,7 @@ impl Engine for JitEngine {
         // At once, not when a message is first resumed: that would hold up the others on its executor.
         let resume = if proof.contracts().suspensions.is_empty() { None } else { Some(code(Body::Resume)?) };
         let surroundings = Surroundings::new(environment.read_only.as_slice().into());
-        Ok(Arc::new(Compiled { start, resume, surroundings, regions: regions.clone(), written_end: written_end(proof) }))
+        Ok(Arc::new(Compiled { start, resume, surroundings, regions: regions.clone(), unnoted_bytes: unnoted_bytes(proof) }))
     }
 }
 
@@ -107,8 +107,7 @@ struct Compiled {
     surroundings: Surroundings,
     /// The regions whose extents were compiled in.
     regions: Regions,
-    /// Where what it may write ends in the activation's memory, apart from what code notes itself.
-    written_end: usize,
+    unnoted_bytes: u32,
 }
 
 impl Program for Compiled {
@@ -127,14 +126,13 @@ impl Program for Compiled {
             }
             resume
         };
-        activation.note_written(self.written_end);
-        open(turn, activation);
+        turn.open(activation);
         turn.surroundings = &raw const self.surroundings;
         // SAFETY: the code was lowered from the proof of this handler for a turn of this shape; turn and activation are exclusively
         // borrowed; the turn's regions have the extents that were compiled in; the surroundings are this handler's; the activation is
         // fresh or was suspended or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
         let exit = unsafe { code.enter(&raw mut *turn, &raw mut *activation) };
-        book(turn, activation);
+        turn.book(activation);
         if exit.status == Status::Prefetch as u64 {
             turn.prefetch(exit.value as usize, activation.registers[Register::R4.index()] as u32);
             return Outcome::Suspended;
@@ -142,14 +140,14 @@ impl Program for Compiled {
         outcome(exit)
     }
 
-    fn notes_writes(&self) -> bool {
-        true
+    fn unnoted_bytes(&self) -> u32 {
+        self.unnoted_bytes
     }
 }
 
-/// Where the bytes of stack and body end that a handler may write; reads of regions count where compiled code does not note them
-/// as they happen ([`call::notes_its_end`]).
-fn written_end(proof: &Proof) -> usize {
+/// Bytes of the body that a handler may write; reads of regions count where compiled code does not note them as they happen
+/// ([`call::notes_its_end`]).
+fn unnoted_bytes(proof: &Proof) -> u32 {
     let Analysis { accesses, calls, .. } = proof.analysis();
     let instructions = &proof.function().instructions;
     let stores = accesses.iter().filter(|access| !matches!(instructions[access.instruction as usize], Instruction::Load { .. }));
@@ -164,7 +162,7 @@ fn written_end(proof: &Proof) -> usize {
         call.memory.iter().filter(move |(parameter, _)| Some(*parameter) == destination).map(|(_, touched)| touched)
     });
     let ends = stores.map(|access| &access.touched).chain(written).filter_map(|touched| Some(touched.body?.end));
-    ends.max().unwrap_or(0) as usize
+    ends.max().unwrap_or(0).saturating_sub(STACK_BYTES as u32)
 }
 
 fn outcome(exit: Exit) -> Outcome {

@@ -88,7 +88,7 @@ impl<L: Link> Executor<L> {
             execution: next_execution(last_execution),
             session: session as u32,
             handler: entry,
-            claimed: false,
+            to_claim: served.handler.shape().claims,
             prefetched: false,
             at_backend: false,
         };

@@ -17,7 +17,9 @@
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
-use crate::memory::{Circle, Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words};
+use crate::memory::{
+    Circle, LINE_WORDS, Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words,
+};
 use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
@@ -117,57 +119,73 @@ impl Ring {
         self.0.words().len() as u64 * 8
     }
 
-    /// An address in each line of this many bytes from a cursor on.
-    #[inline]
-    fn lines(&self, cursor: u64, bytes: usize) -> impl Iterator<Item = *const AtomicU64> {
-        let start = self.0.words().as_ptr();
-        let line = move |line| start.wrapping_add(self.0.index(cursor + (line * RECORD_ALIGNMENT_BYTES) as u64));
-        (0..bytes / RECORD_ALIGNMENT_BYTES).map(line)
+    /// Calls this with an address in each line of a record of so many bytes at a cursor.
+    #[inline(always)]
+    fn for_each_line(&self, cursor: u64, bytes: usize, visit: impl Fn(*const AtomicU64)) {
+        let (mut at, end) = (cursor, cursor.wrapping_add(bytes as u64));
+        while at != end {
+            visit(self.0.words().as_ptr().wrapping_add(self.0.index(at)));
+            at = at.wrapping_add(RECORD_ALIGNMENT_BYTES as u64);
+        }
     }
 
-    /// The words of a header. Records are aligned to 64 bytes, so it never wraps around.
-    #[inline]
-    fn header(&self, cursor: u64) -> &[AtomicU64] {
-        &self.0.rest(cursor)[..HEADER_BYTES / 8]
-    }
-
-    #[inline]
-    fn load_header(&self, cursor: u64) -> HeaderWords {
-        let words = self.header(cursor);
+    /// A header: the first line of a record.
+    #[inline(always)]
+    fn load_header(&self, record: u64) -> HeaderWords {
+        let words = self.0.line(record);
         HeaderWords(std::array::from_fn(|index| words[index].load(Ordering::Relaxed)))
     }
 
-    #[inline]
-    fn store_header(&self, cursor: u64, header: &HeaderWords) {
-        for (word, value) in self.header(cursor).iter().zip(header.0) {
+    #[inline(always)]
+    fn store_header(&self, record: u64, header: &HeaderWords) {
+        for (word, value) in self.0.line(record).iter().zip(header.0) {
             word.store(value, Ordering::Relaxed);
         }
     }
 
-    /// Copies a record's part at this cursor, which may wrap around the ring's end. At most a ring's worth. The cursors order these
-    /// accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head likewise.
-    #[inline]
-    fn load(&self, cursor: u64, destination: &mut [u8]) {
-        let words = self.0.rest(cursor);
-        if destination.len() <= words.len() * 8 {
-            return load_words(words, destination);
+    /// Copies what lies at `offset`, a multiple of 8, in the record at a cursor, line by line: it may wrap around the ring's end. At most a
+    /// ring's worth. The cursors order these accesses: a consumer's acquire of the tail comes before them, a producer's acquire of the head
+    /// likewise.
+    #[inline(always)]
+    fn load(&self, record: u64, offset: usize, destination: &mut [u8]) {
+        let mut at = record + offset as u64;
+        let begun = &self.0.line(at)[offset / 8 % LINE_WORDS..];
+        let (first, destination) = destination.split_at_mut(first_bytes(offset, destination.len()));
+        load_words(begun, first);
+        at += first.len() as u64;
+        let (lines, rest) = destination.as_chunks_mut::<RECORD_ALIGNMENT_BYTES>();
+        for line in lines {
+            load_words(self.0.line(at), line);
+            at += RECORD_ALIGNMENT_BYTES as u64;
         }
-        let (one, other) = destination.split_at_mut(words.len() * 8);
-        load_words(words, one);
-        load_words(self.0.words(), other);
+        if !rest.is_empty() {
+            load_words(self.0.line(at), rest);
+        }
     }
 
     /// Likewise.
-    #[inline]
-    fn store(&self, cursor: u64, source: &[u8]) {
-        let words = self.0.rest(cursor);
-        if source.len() <= words.len() * 8 {
-            return store_words(words, source, Ordering::Relaxed);
+    #[inline(always)]
+    fn store(&self, record: u64, offset: usize, source: &[u8]) {
+        let mut at = record + offset as u64;
+        let begun = &self.0.line(at)[offset / 8 % LINE_WORDS..];
+        let (first, source) = source.split_at(first_bytes(offset, source.len()));
+        store_words(begun, first, Ordering::Relaxed);
+        at += first.len() as u64;
+        let (lines, rest) = source.as_chunks::<RECORD_ALIGNMENT_BYTES>();
+        for line in lines {
+            store_words(self.0.line(at), line, Ordering::Relaxed);
+            at += RECORD_ALIGNMENT_BYTES as u64;
         }
-        let (one, other) = source.split_at(words.len() * 8);
-        store_words(words, one, Ordering::Relaxed);
-        store_words(self.0.words(), other, Ordering::Relaxed);
+        if !rest.is_empty() {
+            store_words(self.0.line(at), rest, Ordering::Relaxed);
+        }
     }
+}
+
+/// Of so many bytes at an offset, those that lie in a line before which others have begun: none where a line begins.
+#[inline(always)]
+fn first_bytes(offset: usize, length: usize) -> usize {
+    (offset.next_multiple_of(RECORD_ALIGNMENT_BYTES) - offset).min(length)
 }
 
 impl RingLink {
@@ -239,7 +257,7 @@ impl RingLink {
     }
 
     /// Learns how much the peer has published.
-    #[inline]
+    #[inline(never)]
     fn refresh_received(&mut self) -> Result<(), Broken> {
         let tail = self.word(self.peer_cursors).load(Ordering::Acquire);
         let (new, all) = (tail.wrapping_sub(self.received), tail.wrapping_sub(self.taken));
@@ -251,7 +269,7 @@ impl RingLink {
     }
 
     /// Learns how much the peer has taken.
-    #[inline]
+    #[inline(never)]
     fn refresh_taken(&mut self) -> Result<(), Broken> {
         let head = self.word(self.peer_cursors + 1).load(Ordering::Acquire);
         let (under_way, before) = (self.sent_visible.wrapping_sub(head), self.sent_visible.wrapping_sub(self.sent_taken));
@@ -268,7 +286,7 @@ impl RingLink {
 }
 
 impl Link for RingLink {
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
         if self.current_bytes == 0 {
             if self.taken == self.received {
@@ -288,26 +306,26 @@ impl Link for RingLink {
         Ok(Some(self.current))
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy(&mut self, offset: usize, destination: &mut [u8]) {
         debug_assert!(offset.is_multiple_of(8), "records are copied by words");
         let there = self.current_bytes.saturating_sub(HEADER_BYTES + offset).min(destination.len());
         let (inside, beyond) = destination.split_at_mut(there);
-        self.incoming.load(self.taken + (HEADER_BYTES + offset) as u64, inside);
+        self.incoming.load(self.taken, HEADER_BYTES + offset, inside);
         beyond.fill(0);
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self) {
         let bytes = record_bytes(self.current_bytes);
         if self.received - self.taken > PREFETCH_BYTES {
-            self.incoming.lines(self.taken + PREFETCH_BYTES, bytes).for_each(prefetch_line);
+            self.incoming.for_each_line(self.taken + PREFETCH_BYTES, bytes, prefetch_line);
         }
         self.taken += bytes as u64;
         self.current_bytes = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn room_bytes(&mut self, wanted: usize) -> Result<usize, Broken> {
         if self.free_bytes() < wanted {
             self.refresh_taken()?;
@@ -319,7 +337,7 @@ impl Link for RingLink {
         self.outgoing.bytes() as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, header: &HeaderWords, body: &[u8], continuation: &[u8]) {
         let body_end = HEADER_BYTES + body.len();
         let length = if continuation.is_empty() { body_end } else { body_end.next_multiple_of(8) + continuation.len() };
@@ -329,13 +347,13 @@ impl Link for RingLink {
             return;
         }
         self.outgoing.store_header(self.sent, header);
-        self.outgoing.store(self.sent + HEADER_BYTES as u64, body);
+        self.outgoing.store(self.sent, HEADER_BYTES, body);
         if !continuation.is_empty() {
-            self.outgoing.store(self.sent + body_end.next_multiple_of(8) as u64, continuation);
+            self.outgoing.store(self.sent, body_end.next_multiple_of(8), continuation);
         }
         self.sent += bytes as u64;
         // The peer has read these lines long ago: fetch them back before the next message is written.
-        self.outgoing.lines(self.sent + PREFETCH_BYTES, bytes).for_each(prefetch_line_for_writing);
+        self.outgoing.for_each_line(self.sent + PREFETCH_BYTES, bytes, prefetch_line_for_writing);
     }
 
     #[inline]

@@ -84,23 +84,6 @@ impl Surroundings {
     }
 }
 
-/// Hands what the turn and the fuel allow to compiled code as one number.
-#[inline(always)]
-pub fn open(turn: &mut Turn<'_>, activation: &Activation) {
-    turn.operations_left = turn.operations_left.min(activation.udma_operations_left);
-    turn.booked = turn.operations_left;
-}
-
-/// Books what compiled code executed since this was last done: fuel, and the operations of the reply's header.
-#[inline(always)]
-pub fn book(turn: &mut Turn<'_>, activation: &mut Activation) {
-    // Fuel is never less than what was booked, of which compiled code took some.
-    let executed = turn.booked - turn.operations_left;
-    turn.booked = turn.operations_left;
-    activation.udma_operations_left -= executed;
-    activation.udma_operations = activation.udma_operations.saturating_add(executed);
-}
-
 /// Bytes that a handler reads, behind a canonical address.
 fn bytes<'b>(read_only: &'b [u8], activation: &'b Activation, address: u64, length: usize) -> &'b [u8] {
     if address >= READ_ONLY_START {
@@ -127,7 +110,7 @@ fn region(handle: u64) -> u16 {
 }
 
 extern "C" fn udma(turn: &mut Turn<'_>, activation: &mut Activation, number: u64) -> Exit {
-    book(turn, activation);
+    turn.book(activation);
     if activation.udma_operations_left == 0 {
         return Exit::failed(Failure::UdmaOperationsExhausted);
     }
