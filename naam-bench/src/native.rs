@@ -5,9 +5,11 @@
 //! of two throughputs is what verified, portable code costs over code that was compiled for this machine and trusted. Both kinds can work
 //! on one table at the same time. Like the default deployment of the handlers they are a store, not a cache.
 //!
-//! [`machine`] has the UDMA calls and what survives a suspension, [`find`] the search that all handlers begin with, [`write`] those that write.
+//! [`mod@get`] is the handler that only reads. Of those that write, [`machine`] has the UDMA calls and what survives a suspension, [`find`] the
+//! search that they begin with, [`mod@write`] the rest.
 
 mod find;
+mod get;
 mod machine;
 mod write;
 
@@ -44,11 +46,10 @@ impl Native {
 
 impl Program for Native {
     fn run(&self, activation: &mut Activation, turn: &mut Turn<'_>) -> Outcome {
-        let ended = match self {
-            Native::Get => get(activation, turn),
-            writer => write(*writer, activation, turn),
-        };
-        match ended {
+        if *self == Native::Get {
+            return get::get(activation, turn);
+        }
+        match write(*self, activation, turn) {
             Ok(result) => Outcome::Finished(result as u32 as u64),
             Err(outcome) => outcome,
         }
@@ -59,25 +60,17 @@ impl Program for Native {
     }
 }
 
-fn get(activation: &mut Activation, turn: &mut Turn<'_>) -> Result<i32, Outcome> {
-    let mut machine = Machine::<false>::new(activation, turn);
-    match machine.enter(Native::Get) {
-        Ok(()) => machine.get(),
-        Err(result) => Ok(result),
-    }
-}
-
+#[inline(never)]
 fn write(native: Native, activation: &mut Activation, turn: &mut Turn<'_>) -> Result<i32, Outcome> {
-    let mut machine = Machine::<true>::new(activation, turn);
+    let mut machine = Machine::new(activation, turn);
     match machine.enter(native) {
         Ok(()) => machine.write(native),
         Err(result) => Ok(result),
     }
 }
 
-impl<const WRITES: bool> Machine<'_, '_, WRITES> {
+impl Machine<'_, '_> {
     /// Begins, or goes on where the program was suspended. The error is the result.
-    #[inline(always)]
     fn enter(&mut self, native: Native) -> Result<(), i32> {
         if self.activation.point == POINT_START {
             return self.begin(native);
@@ -86,15 +79,13 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
         Ok(())
     }
 
-    /// What every handler does first: no reply yet, lengths checked, key taken, bucket found. The error is the result.
-    #[inline(always)]
+    /// What every handler that writes does first: no reply yet, lengths checked, key taken, bucket found. The error is the result.
     fn begin(&mut self, native: Native) -> Result<(), i32> {
         self.activation.reply_bytes = 0;
         let header = self.body_word(0);
         let (key_bytes, length) = (header as u8, (header >> 16) as u16);
         let (key_start, valid) = match native {
-            Native::Get => (mica::ITEM_HEADER_BYTES, true),
-            Native::Put | Native::Insert => (mica::ITEM_HEADER_BYTES, usize::from(length) <= mica::VALUE_BYTES_MAX),
+            Native::Get | Native::Put | Native::Insert => (mica::ITEM_HEADER_BYTES, usize::from(length) <= mica::VALUE_BYTES_MAX),
             Native::ReadModifyWrite => (mica::ADD_HEADER_BYTES, length.is_multiple_of(8)),
         };
         if !valid || !self.take_key(usize::from(key_bytes), key_start) {
@@ -106,29 +97,6 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
         }
         self.state.step = Step::Bucket;
         Ok(())
-    }
-
-    /// The rest of `get`.
-    #[inline(always)]
-    fn get(&mut self) -> Result<i32, Outcome> {
-        loop {
-            if self.state.step != Step::Check && self.state.step != Step::CheckAbsent {
-                let found = self.find(machine::BODY, find::Part::Whole)?;
-                self.state.step = if found { Step::Check } else { Step::CheckAbsent };
-            }
-            let found = self.state.step == Step::Check;
-            if !self.unchanged()? {
-                self.state.step = Step::Bucket;
-                continue;
-            }
-            if !found {
-                return Ok(mica::ABSENT);
-            }
-            let value_bytes = self.body_word(0) >> 16 & 0xffff;
-            let reply_bytes = mica::ITEM_HEADER_BYTES as u64 + self.state.key_words() * 8 + value_bytes;
-            self.activation.reply_bytes = reply_bytes.min(mica::ITEM_BYTES_MAX as u64) as u32;
-            return Ok(mica::OK);
-        }
     }
 }
 

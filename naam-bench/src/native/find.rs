@@ -1,10 +1,11 @@
 //! The search: from a key to the bucket, the item word and the record. Everything begins with it.
 
-use super::machine::{BODY, BUCKET, Machine, Step};
+use super::machine::{BODY, BUCKET, KEY_REGISTER, Machine, Step, word_at};
 use crate::mica::{
     BUCKET_BYTES, GROUP_EXTRAS_SHIFT, GROUP_SHIFT, HEAP, ITEM_HEADER_BYTES, ITEM_WORDS_MAX, KEY_BYTES_MAX, KEY_BYTES_MIN, SLOTS,
     TABLE, TABLE_HEADER_BYTES, UNIT_SHIFT, main_buckets,
 };
+use naamc::activation::Activation;
 use naamc::interpreter::Outcome;
 
 /// Position of the link in a bucket's word.
@@ -37,30 +38,55 @@ pub fn item_words(item: u64) -> u64 {
     (item >> WORDS_SHIFT & 0xff).min(ITEM_WORDS_MAX)
 }
 
-impl<const WRITES: bool> Machine<'_, '_, WRITES> {
+/// Takes the key out of the message to where it stays, and hashes it: its tag, and the offset of its bucket. `None` if no record has a key of
+/// this length.
+#[inline(always)]
+pub fn take_key(activation: &mut Activation, key_bytes: usize, start: usize, table_bytes: u64) -> Option<(u16, u64)> {
+    const FACTOR: u64 = 0xD6E8_FEB8_6659_FD93;
+    if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key_bytes) {
+        return None;
+    }
+    let mut hash = (key_bytes as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    for index in 0..key_bytes.div_ceil(8) {
+        let mut word = word_at(activation, BODY + start + index * 8);
+        if index * 8 + 8 > key_bytes {
+            word &= u64::MAX >> (64 - key_bytes % 8 * 8);
+        }
+        activation.registers[KEY_REGISTER + index] = word;
+        hash = (hash ^ word).wrapping_mul(FACTOR);
+        hash ^= hash >> 32;
+    }
+    hash = hash.wrapping_mul(FACTOR);
+    hash ^= hash >> 29;
+    let main_index = (hash >> 32).wrapping_mul(main_buckets(table_bytes)) >> 32;
+    Some(((hash as u16).max(1), TABLE_HEADER_BYTES + main_index * BUCKET_BYTES))
+}
+
+/// Which slots of the bucket hold an item word that fits, one bit each. Without a branch for each: which one it is cannot be predicted.
+#[inline(always)]
+pub fn slots_with(activation: &Activation, fits: impl Fn(u64) -> bool) -> u32 {
+    (0..SLOTS).fold(0, |set, slot| set | u32::from(fits(word_at(activation, BUCKET + 8 + slot * 8))) << slot)
+}
+
+/// Offset of extra bucket `number`, 1 or more, of the group of a main bucket.
+#[inline]
+pub fn extra_bucket(table_bytes: u64, bucket: u64, number: u64) -> u64 {
+    let index = main_buckets(table_bytes) + (group(bucket) << GROUP_EXTRAS_SHIFT) + number - 1;
+    TABLE_HEADER_BYTES + index * BUCKET_BYTES
+}
+
+/// Number of the group of a main bucket.
+#[inline]
+pub fn group(bucket: u64) -> u64 {
+    ((bucket - TABLE_HEADER_BYTES) / BUCKET_BYTES) >> GROUP_SHIFT
+}
+
+impl Machine<'_, '_> {
     /// Takes the key out of the message, hashes it and finds its bucket. False if no record has a key of this length.
-    #[inline(always)]
     pub fn take_key(&mut self, key_bytes: usize, start: usize) -> bool {
-        const FACTOR: u64 = 0xD6E8_FEB8_6659_FD93;
-        if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key_bytes) {
-            return false;
-        }
-        self.state.key_bytes = key_bytes as u32;
-        let mut hash = (key_bytes as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        for index in 0..key_bytes.div_ceil(8) {
-            let mut word = self.word(BODY + start + index * 8);
-            if index * 8 + 8 > key_bytes {
-                word &= u64::MAX >> (64 - key_bytes % 8 * 8);
-            }
-            *self.key_word_mut(index) = word;
-            hash = (hash ^ word).wrapping_mul(FACTOR);
-            hash ^= hash >> 32;
-        }
-        hash = hash.wrapping_mul(FACTOR);
-        hash ^= hash >> 29;
-        self.state.tag = (hash as u16).max(1);
-        let main_index = (hash >> 32).wrapping_mul(main_buckets(self.length_bytes(TABLE))) >> 32;
-        self.state.bucket = TABLE_HEADER_BYTES + main_index * BUCKET_BYTES;
+        let table_bytes = self.length_bytes(TABLE);
+        let Some((tag, bucket)) = take_key(self.activation, key_bytes, start, table_bytes) else { return false };
+        (self.state.key_bytes, self.state.tag, self.state.bucket) = (key_bytes as u32, tag, bucket);
         true
     }
 
@@ -73,17 +99,15 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
 
     /// Number of the group of the key's main bucket.
     pub fn group(&self) -> u64 {
-        ((self.state.bucket - TABLE_HEADER_BYTES) / BUCKET_BYTES) >> GROUP_SHIFT
+        group(self.state.bucket)
     }
 
     /// Offset of extra bucket `number`, 1 or more, of the key's group.
     pub fn extra_bucket(&self, number: u64) -> u64 {
-        let index = main_buckets(self.length_bytes(TABLE)) + (self.group() << GROUP_EXTRAS_SHIFT) + number - 1;
-        TABLE_HEADER_BYTES + index * BUCKET_BYTES
+        extra_bucket(self.length_bytes(TABLE), self.state.bucket, number)
     }
 
     /// Searches the bucket and its chain, from the current step on. Whether the key is there; then its record, or the part asked for, lies at `to`.
-    #[inline(always)]
     pub fn find(&mut self, to: usize, part: Part) -> Result<bool, Outcome> {
         loop {
             match self.state.step {
@@ -124,16 +148,10 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
     }
 
     /// Goes on through the bucket to the next item word with the key's tag, and notes the first free one. False at the bucket's end.
-    /// Without a branch for each slot: which one it is cannot be predicted.
-    #[inline(always)]
     fn scan(&mut self) -> bool {
-        let with = |test: &dyn Fn(u64) -> bool| {
-            let slots = 0..SLOTS;
-            slots.fold(0u32, |set, slot| set | u32::from(test(self.word(BUCKET + 8 + slot * 8))) << slot)
-        };
         let tag = u64::from(self.state.tag);
-        let matching = with(&|word| word >> TAG_SHIFT == tag) & (u32::MAX << self.state.index);
-        let free = if WRITES && self.state.slot == 0 { with(&|word| word == 0) } else { 0 };
+        let matching = slots_with(self.activation, |word| word >> TAG_SHIFT == tag) & (u32::MAX << self.state.index);
+        let free = if self.state.slot == 0 { slots_with(self.activation, |word| word == 0) } else { 0 };
         if free != 0 {
             self.state.slot = self.state.at + 8 + u64::from(free.trailing_zeros()) * 8;
         }
@@ -142,7 +160,6 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
     }
 
     /// Reads the record that an item word names. Whether it has the key.
-    #[inline(always)]
     fn read_item(&mut self, word: u64, to: usize, part: Part) -> Result<bool, Outcome> {
         let length = match part {
             Part::Whole => item_words(word) as usize * 8,
@@ -159,7 +176,6 @@ impl<const WRITES: bool> Machine<'_, '_, WRITES> {
     }
 
     /// Whether nobody has written to the bucket since the search.
-    #[inline(always)]
     pub fn unchanged(&mut self) -> Result<bool, Outcome> {
         Ok(self.read_word(TABLE, self.state.bucket)? == self.state.word)
     }

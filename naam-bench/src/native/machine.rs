@@ -10,13 +10,13 @@ pub const BODY: usize = STACK_BYTES;
 /// Where the bucket lies that is being searched, in the activation's memory: next to the message, where compiled handlers have it too.
 pub const BUCKET: usize = STACK_BYTES - 64;
 /// Where a word lies that is read, written or swapped.
-const WORD: usize = STACK_BYTES - 128;
+pub const WORD: usize = STACK_BYTES - 128;
 /// Where a record lies that is read beside the message.
 pub const ITEM: usize = STACK_BYTES - 1280;
 /// First of the registers that hold a [`State`] while suspended.
-const STATE_REGISTER: usize = 6;
+pub const STATE_REGISTER: usize = 6;
 /// First of the registers that hold the key's words.
-const KEY_REGISTER: usize = 24;
+pub const KEY_REGISTER: usize = 24;
 
 /// Where a program stands: before this UDMA call. The values are its suspension points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +155,14 @@ impl State {
     }
 }
 
-/// A program at work on one message. What only writers need survives no suspension of one that only reads.
-pub struct Machine<'m, 't, const WRITES: bool> {
+/// A word of an activation's memory.
+#[inline(always)]
+pub fn word_at(activation: &Activation, at: usize) -> u64 {
+    activation.memory[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A program that writes, at work on one message.
+pub struct Machine<'m, 't> {
     /// The message.
     pub activation: &'m mut Activation,
     /// Its turn.
@@ -165,7 +171,7 @@ pub struct Machine<'m, 't, const WRITES: bool> {
     pub state: State,
 }
 
-impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
+impl<'m, 't> Machine<'m, 't> {
     /// A program that has not begun.
     #[inline]
     pub fn new(activation: &'m mut Activation, turn: &'m mut Turn<'t>) -> Self {
@@ -184,9 +190,6 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
         self.state.bucket = at(1);
         self.state.at = at(2);
         self.state.word = at(3);
-        if !WRITES {
-            return;
-        }
         self.state.slot = at(4);
         self.state.item = at(5);
         self.state.last = at(6);
@@ -209,30 +212,26 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
         self.activation.point = state.step as u32;
         let registers = &mut self.activation.registers;
         registers[1..6].copy_from_slice(&arguments);
-        registers[STATE_REGISTER..STATE_REGISTER + 4].copy_from_slice(&[
+        let after = match state.after {
+            After::Grow => 0,
+            After::Allocate => 1,
+            After::Finish(result) => result as u64 + 2,
+        };
+        registers[STATE_REGISTER..STATE_REGISTER + 13].copy_from_slice(&[
             u64::from(state.key_bytes) | u64::from(state.tag) << 32 | u64::from(state.index) << 48,
             state.bucket,
             state.at,
             state.word,
+            state.slot,
+            state.item,
+            state.last,
+            state.block,
+            u64::from(state.words) | u64::from(state.class) << 32,
+            state.head,
+            state.next,
+            state.before,
+            after,
         ]);
-        if WRITES {
-            let after = match state.after {
-                After::Grow => 0,
-                After::Allocate => 1,
-                After::Finish(result) => result as u64 + 2,
-            };
-            registers[STATE_REGISTER + 4..STATE_REGISTER + 13].copy_from_slice(&[
-                state.slot,
-                state.item,
-                state.last,
-                state.block,
-                u64::from(state.words) | u64::from(state.class) << 32,
-                state.head,
-                state.next,
-                state.before,
-                after,
-            ]);
-        }
         Outcome::Suspended
     }
 
@@ -242,16 +241,10 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
         &self.activation.registers[KEY_REGISTER..KEY_REGISTER + self.state.key_words() as usize]
     }
 
-    /// Room for a word of the key.
-    #[inline]
-    pub fn key_word_mut(&mut self, index: usize) -> &mut u64 {
-        &mut self.activation.registers[KEY_REGISTER + index]
-    }
-
     /// A word of the activation's memory.
     #[inline]
     pub fn word(&self, at: usize) -> u64 {
-        self.activation.memory[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        word_at(self.activation, at)
     }
 
     /// Sets a word of the activation's memory.
@@ -369,10 +362,12 @@ impl<'m, 't, const WRITES: bool> Machine<'m, 't, WRITES> {
     }
 }
 
-fn handle(region: (&str, u16)) -> u64 {
+/// A region's handle, as registers hold it.
+pub fn handle(region: (&str, u16)) -> u64 {
     address::REGION_START + u64::from(region.1)
 }
 
-fn address(at: usize) -> u64 {
+/// The canonical address of a place in the activation's memory.
+pub fn address(at: usize) -> u64 {
     address::STACK_START + at as u64
 }

@@ -18,7 +18,7 @@ fn turned(head: u64, block: u64) -> u64 {
     ((head >> 32) + 1) << 32 | u64::from(block as u32)
 }
 
-impl Machine<'_, '_, true> {
+impl Machine<'_, '_> {
     /// The rest of a handler that writes, from the current step on.
     pub fn write(&mut self, native: Native) -> Result<i32, Outcome> {
         loop {
