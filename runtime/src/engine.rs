@@ -113,7 +113,7 @@ pub struct Claim<'a> {
 /// Rules that every engine follows at a UDMA call, in this order, and that compiled code may inline:
 /// 1. fuel: `activation.udma_operations_left` is 0: the message fails with `UdmaOperationsExhausted`;
 /// 2. `operations_left` is 0: it suspends before the call;
-/// 3. the region's `base` is null: it suspends before the call, and a UDMA backend performs the operation;
+/// 3. the region is not local: it suspends before the call, and a UDMA backend performs the operation;
 /// 4. a read of more than [`SHORT_READ_BYTES_MAX`] bytes of a region whose `cold` is 1: if `suspend_reads` is 1 its lines are
 ///    prefetched, `prefetched` becomes 1 and it suspends before the call; else it is executed and `suspend_reads` becomes `hides_latency`;
 /// 5. a write or atomic calls [`Turn::claim`], and fails if that does;

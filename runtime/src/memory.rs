@@ -267,17 +267,19 @@ impl ReadOnlyMapping {
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// Its first word, 4096-aligned; null if engines do not reach it.
+    /// Its first word, 4096-aligned; null if it is not mapped here.
     pub(crate) base: *const AtomicU64,
     /// Its length in bytes: at most what is mapped.
     pub(crate) length_bytes: u64,
     /// 1 if reads of more than 8 bytes are worth a prefetch and a suspension, else 0.
     pub(crate) cold: u32,
-    /// The number by which a UDMA backend of another process's memory knows it; 0 if it is mapped here.
+    /// 0 if engines reach it; [`BEHIND_DMA`]; or the number by which a UDMA backend knows what is not mapped here.
     pub(crate) remote: u32,
-    /// What it lies in, whether or not engines reach it.
     mapping: Option<Arc<Mapping>>,
 }
+
+/// Says of a region that it is mapped here, out of engines' reach.
+const BEHIND_DMA: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Region>() == 32);
 
@@ -305,10 +307,10 @@ impl Region {
     /// The first `length_bytes` of a mapping that is out of engines' reach: a UDMA backend says when an operation takes effect, which is
     /// then performed here. `None` if the mapping is shorter.
     pub fn behind_dma(mapping: Arc<Mapping>, length_bytes: u64) -> Option<Region> {
-        Region::local(mapping, length_bytes).map(|region| Region { base: std::ptr::null(), cold: 0, ..region })
+        Region::local(mapping, length_bytes).map(|region| Region { cold: 0, remote: BEHIND_DMA, ..region })
     }
 
-    /// A region that only a UDMA backend reaches, under a number that is not 0.
+    /// A region that only a UDMA backend reaches, under a number that is neither 0 nor the highest.
     pub fn remote(number: std::num::NonZeroU32, length_bytes: u64) -> Region {
         Region { base: std::ptr::null(), length_bytes, cold: 0, remote: number.get(), mapping: None }
     }
@@ -319,15 +321,15 @@ impl Region {
         self.length_bytes
     }
 
-    /// The number by which a UDMA backend knows it; 0 if it is mapped here.
-    pub fn remote_number(&self) -> u32 {
-        self.remote
+    /// The number by which a UDMA backend knows what is not mapped here; `None` if it is.
+    pub fn remote_number(&self) -> Option<u32> {
+        self.base.is_null().then_some(self.remote)
     }
 
     /// Whether engines reach it by loads and stores.
     #[inline]
     pub fn is_local(&self) -> bool {
-        !self.base.is_null()
+        self.remote == 0
     }
 
     /// Says whether long reads of it are worth a prefetch and a suspension. By default those of large regions are.
@@ -337,8 +339,8 @@ impl Region {
 
     #[inline]
     fn words(&self) -> &[AtomicU64] {
-        if !self.is_local() {
-            return self.mapping.as_ref().map_or(&[], |mapping| mapping.words());
+        if self.base.is_null() {
+            return &[];
         }
         // SAFETY: `local` took `base` from the words of `mapping`, which lives as long as `self` and has at least `length_bytes`, in
         // whole words; every access goes through atomics of this size.
@@ -349,7 +351,7 @@ impl Region {
     #[inline]
     fn holds(&self, offset: u64, length: usize) -> bool {
         let length = length as u64;
-        self.mapping.is_some() && length <= self.length_bytes && offset <= self.length_bytes - length
+        !self.base.is_null() && length <= self.length_bytes && offset <= self.length_bytes - length
     }
 
     /// Copies region bytes to `destination`, whole or not at all. Aligned 8-byte words are untorn and acquired, in no promised order.

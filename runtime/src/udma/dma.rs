@@ -33,7 +33,7 @@ impl Dma {
 impl Backend for Dma {
     #[inline]
     fn issue(&mut self, now_ns: u64, token: Token, region: &Region, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
-        if region.remote_number() != 0 {
+        if region.remote_number().is_some() {
             return Err(NotIssued::Unreachable);
         }
         if self.under_way.len() == self.room {

@@ -371,7 +371,7 @@ struct Delayed {
 
 impl Backend for Delayed {
     fn issue(&mut self, now_ns: u64, token: Token, region: &Region, operation: &Operation, source: &[u8]) -> Result<(), NotIssued> {
-        assert_eq!(region.remote_number(), 44);
+        assert_eq!(region.remote_number(), Some(44));
         if self.under_way.len() == 3 {
             return Err(NotIssued::Full);
         }

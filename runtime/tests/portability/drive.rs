@@ -1,9 +1,11 @@
 //! Running one message in different ways that must not differ.
 
+use naamc::abi::Helper;
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
 use runtime::engine::{Engine, Program, Turn};
 use runtime::memory::Regions;
+use runtime::udma::Operation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -56,6 +58,20 @@ pub fn run(program: &dyn Program, body: &[u8], regions: &Regions, operations: u3
     let mut outcome = turn(program, &mut activation, regions, if operations == 1 { 0 } else { operations });
     while outcome == Outcome::Suspended {
         outcome = turn(program, &mut activation, regions, operations);
+    }
+    Ending::of(outcome, &activation)
+}
+
+/// Runs a message to its end with regions behind a DMA engine: before every call it is suspended, and the operation is performed. `operations`
+/// has the helper at each suspension point.
+pub fn run_behind_dma(program: &dyn Program, body: &[u8], regions: &Regions, operations: &[Helper], read_only: &[u8]) -> Ending {
+    let mut activation = Activation::new_boxed();
+    activation.begin(body, BACK_EDGES, UDMA_OPERATIONS);
+    let mut outcome = turn(program, &mut activation, regions, u32::MAX);
+    while outcome == Outcome::Suspended {
+        let operation = Operation::pending(&activation, operations[activation.point as usize]).expect("an operation");
+        operation.perform(&regions[usize::from(operation.region)], &mut activation, read_only);
+        outcome = turn(program, &mut activation, regions, u32::MAX);
     }
     Ending::of(outcome, &activation)
 }

@@ -10,6 +10,7 @@ mod worker;
 
 use corpus::Subject;
 use drive::Ending;
+use runtime::deployment::Shape;
 use runtime::memory::{Pages, Region, Regions, SharedMemory};
 use worker::Worker;
 
@@ -52,6 +53,24 @@ fn trail(subject: &Subject, engine: &dyn runtime::engine::Engine, count: usize, 
     (endings, corpus::contents(&regions))
 }
 
+/// The same through a DMA engine.
+fn trail_behind_dma(subject: &Subject, engine: &dyn runtime::engine::Engine, count: usize) -> Trail {
+    let (contents, messages) = stream(subject, count);
+    let behind = |content: &Vec<u8>| {
+        let memory = SharedMemory::create("naam-test", content.len() as u64, Pages::Ordinary).expect("memory");
+        let region = Region::behind_dma(memory.map().expect("it can be mapped"), content.len() as u64).expect("it is long enough");
+        corpus::filled(region, content)
+    };
+    let regions: Regions = contents.iter().map(behind).collect();
+    let programs = drive::compile(engine, &subject.bundle, &regions);
+    let read_only = &subject.bundle.bundle().meaning.environment.read_only;
+    let run = |(handler, body): &Message| {
+        let operations = Shape::of(&subject.handlers()[*handler].manifest, 0).operations;
+        drive::run_behind_dma(&*programs[*handler], body, &regions, &operations, read_only)
+    };
+    (messages.iter().map(run).collect(), corpus::contents(&regions))
+}
+
 fn assert_same(subject: &Subject, way: &str, expected: &Trail, found: &Trail) {
     let (_, messages) = stream(subject, expected.0.len());
     for (index, (handler, body)) in messages.iter().enumerate() {
@@ -75,6 +94,8 @@ fn every_engine_and_suspension_gives_the_same() {
         assert_same(&subject, "interpreter, suspended at every call", &expected, &trail(&subject, &*interpreter, MESSAGES, 1));
         assert_same(&subject, "JIT", &expected, &trail(&subject, &*jit, MESSAGES, u32::MAX));
         assert_same(&subject, "JIT, suspended at every call", &expected, &trail(&subject, &*jit, MESSAGES, 1));
+        assert_same(&subject, "interpreter, behind DMA", &expected, &trail_behind_dma(&subject, &*interpreter, MESSAGES));
+        assert_same(&subject, "JIT, behind DMA", &expected, &trail_behind_dma(&subject, &*jit, MESSAGES));
     }
 }
 
