@@ -210,6 +210,8 @@ pub enum PlaceName {
     Host,
     /// The SmartNIC's cores
     Nic,
+    /// The process of each client that serves messages itself; those of other clients go to servers
+    Client,
 }
 
 impl From<PlaceName> for Place {
@@ -217,6 +219,7 @@ impl From<PlaceName> for Place {
         match name {
             PlaceName::Host => Place::Host,
             PlaceName::Nic => Place::Nic,
+            PlaceName::Client => Place::Client,
         }
     }
 }

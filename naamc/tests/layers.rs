@@ -48,6 +48,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "supervisor",
             "place",
             "control",
+            "client_place",
             "node",
         ],
     ),

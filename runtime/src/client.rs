@@ -68,7 +68,7 @@ use crate::message::{Header, Kind, Place, RuntimeError, Target};
 use crate::steering::{CLIENT, FlowView, flow_of};
 use crate::transport::shared_memory::RingLink;
 use crate::transport::wake::wait_any;
-use crate::transport::{Broken, Link, WaitFor, body_record_bytes};
+use crate::transport::{Broken, Link, WaitFor, body_record_bytes, record_bytes};
 use naamc::abi::BODY_BYTES_MAX;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -165,6 +165,7 @@ struct Slot {
     link: u16,
     flow: u16,
     body_bytes: u16,
+    kind: Option<Kind>,
     target: Target,
     token: u64,
 }
@@ -174,6 +175,7 @@ const NO_LINK: u16 = u16::MAX;
 
 struct ClientLink<L> {
     executor: u16,
+    place: Place,
     link: L,
     /// Requests sent but not flushed.
     unsent: usize,
@@ -183,8 +185,13 @@ struct ClientLink<L> {
 }
 
 impl<L> ClientLink<L> {
-    fn new(executor: u16, link: L) -> ClientLink<L> {
-        ClientLink { executor, link, unsent: 0, broken: None, gone: false }
+    fn new(executor: u16, place: Place, link: L) -> ClientLink<L> {
+        ClientLink { executor, place, link, unsent: 0, broken: None, gone: false }
+    }
+
+    /// Whether it leads to a server's executor that works.
+    fn serves(&self) -> bool {
+        self.broken.is_none() && self.place != Place::Client
     }
 }
 
@@ -201,6 +208,8 @@ pub struct Session<L = RingLink> {
     lost: Vec<u16>,
     /// Where it hears of executors that come and go, if they do.
     hearing: Option<membership::Hearing<L>>,
+    /// The place in this process, and the index of its link.
+    local: Option<(Box<dyn LocalPlace>, usize)>,
     /// Number of the last call: a reply that comes after its call was given up belongs to no other.
     last_call: u64,
 }
@@ -220,7 +229,7 @@ impl<L: Link> Session<L> {
         assert!(slots > 0, "a session has slots");
         Session {
             id,
-            links: links.into_iter().map(|(executor, link)| ClientLink::new(executor, link)).collect(),
+            links: links.into_iter().map(|(executor, link)| ClientLink::new(executor, Place::Host, link)).collect(),
             flows,
             slots: vec![Slot::default(); usize::from(slots)],
             free: (0..slots).rev().collect(),
@@ -228,6 +237,7 @@ impl<L: Link> Session<L> {
             body: Box::new([0; BODY_BYTES_MAX]),
             lost: Vec::with_capacity(usize::from(slots)),
             hearing: None,
+            local: None,
             last_call: 0,
         }
     }
@@ -254,17 +264,25 @@ impl<L: Link> Session<L> {
     /// [`Error::Full`] if slots or link have no room now; [`Error::TooLong`]; [`Error::Lost`] if the flow's executor is gone.
     #[inline]
     pub fn submit(&mut self, target: Target, key_hash: Option<u64>, body: &[u8], token: u64) -> Result<(), Error> {
-        self.send(target, key_hash, body, token, false)
+        self.send(Kind::Request, target, key_hash, body, token, false)
     }
 
     #[inline]
-    fn send(&mut self, target: Target, key_hash: Option<u64>, body: &[u8], token: u64, is_call: bool) -> Result<(), Error> {
+    pub(crate) fn send(
+        &mut self,
+        kind: Kind,
+        target: Target,
+        key_hash: Option<u64>,
+        body: &[u8],
+        token: u64,
+        is_call: bool,
+    ) -> Result<(), Error> {
         if body.len() > BODY_BYTES_MAX {
             return Err(Error::TooLong(body.len()));
         }
         let flow = flow_of(key_hash.unwrap_or(u64::from(self.id)));
         let Some(&slot_index) = self.free.last() else { return Err(Error::Full) };
-        let link = match self.link_of(flow) {
+        let link = match self.link_of(kind, target, flow) {
             None => NO_LINK,
             Some(link_index) => {
                 let bytes = body_record_bytes(body.len());
@@ -285,7 +303,7 @@ impl<L: Link> Session<L> {
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
         let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, target, token };
+        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind: Some(kind), target, token };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -295,10 +313,21 @@ impl<L: Link> Session<L> {
         Ok(())
     }
 
-    /// The link through which a flow goes, if it has one that works.
+    /// The link through which a message goes, if it has one that works.
     #[inline]
-    fn link_of(&self, flow: u16) -> Option<usize> {
-        link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), flow)
+    fn link_of(&self, kind: Kind, target: Target, flow: u16) -> Option<usize> {
+        let local = self.local.as_ref().filter(|(place, _)| place.serves(target)).map(|(_, index)| *index);
+        link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), (kind, flow), local)
+    }
+
+    /// Lets a place in this process serve what the flow table sends to clients. Nothing may be under way.
+    ///
+    /// # Panics
+    /// If there is one already.
+    pub fn attach(&mut self, link: L, place: Box<dyn LocalPlace>) {
+        assert!(self.local.is_none(), "a session has one place in its process");
+        self.links.push(ClientLink::new(0, Place::Client, link));
+        self.local = Some((place, self.links.len() - 1));
     }
 
     /// Sends what was submitted on its way.
@@ -329,6 +358,9 @@ impl<L: Link> Session<L> {
     /// Hands over all replies that are there, each with whether it is one to a call.
     #[inline]
     fn poll_links(&mut self, mut completed: impl FnMut(bool, Completion<'_>)) -> Result<(), Error> {
+        if let Some((place, _)) = &mut self.local {
+            place.turn();
+        }
         self.follow_news(&mut completed)?;
         while let Some(number) = self.lost.pop() {
             self.free.push(number);
@@ -359,8 +391,18 @@ impl<L: Link> Session<L> {
             link.flush();
             *unsent = 0;
         }
-        while let Some(bytes) = link.next()? {
-            if let Ok(header) = Header::parse(&bytes)
+        while let Some(bytes) = self.links[index].link.next()? {
+            let header = Header::parse(&bytes);
+            if let Ok(Header { kind: Kind::Continuation, .. }) = header
+                && self.local.as_ref().is_some_and(|(_, local)| *local == index)
+            {
+                if !self.forward(index) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let ClientLink { link, .. } = &mut self.links[index];
+            if let Ok(header) = header
                 && header.kind == Kind::Reply
                 && let Some(slot) = self.slots.get_mut(usize::from(header.slot))
                 && slot.under_way
@@ -395,6 +437,30 @@ impl<L: Link> Session<L> {
         }
     }
 
+    /// Sends the message at the front of the local place's link, which left it under way, on to a server. False if it has to wait.
+    fn forward(&mut self, local: usize) -> bool {
+        let Ok(Some(words)) = self.links[local].link.next() else { return false };
+        let Ok(header) = Header::parse(&words) else { return false };
+        let (start, bytes) = (header.continuation_offset(), record_bytes(header.message_bytes()));
+        let slot = self.slots.get(usize::from(header.slot)).filter(|slot| slot.under_way && slot.sequence == header.sequence);
+        if slot.is_some() {
+            let to = link_of(&self.links, self.flows.as_ref(), false, (Kind::Continuation, header.flow), None);
+            let Some(to) = to else { return false };
+            if !matches!(self.links[to].link.room_bytes(bytes), Ok(room) if room >= bytes) {
+                return false;
+            }
+            let end = start + usize::from(header.continuation_bytes);
+            self.links[local].link.copy(0, &mut self.body[..end]);
+            let (body, continuation) = (&self.body[..usize::from(header.body_bytes)], &self.body[start..end]);
+            self.links[to].link.send(&words, body, continuation);
+            self.links[to].unsent += 1;
+            // If its new executor ends, it begins again from its request.
+            self.slots[usize::from(header.slot)].link = to as u16;
+        }
+        self.links[local].link.advance();
+        true
+    }
+
     /// Waits until [`Session::poll`] has something to do, or the time is over: false. Sends what was submitted on its way first. Returns
     /// at once if nothing is under way.
     ///
@@ -405,6 +471,7 @@ impl<L: Link> Session<L> {
         let start = Instant::now();
         let spin = Duration::from_micros(self.waiting.spin_us.into());
         loop {
+            let turned = self.local.as_mut().is_some_and(|(place, _)| place.turn());
             if self.under_way() == 0 || !self.lost.is_empty() || self.has_replies() || self.has_news() {
                 return Ok(true);
             }
@@ -412,7 +479,7 @@ impl<L: Link> Session<L> {
             if timeout.is_some_and(|timeout| elapsed >= timeout) {
                 return Ok(false);
             }
-            if elapsed < spin.min(SPIN_ALONE) {
+            if turned || elapsed < spin.min(SPIN_ALONE) {
                 std::hint::spin_loop();
                 continue;
             }
@@ -433,7 +500,16 @@ impl<L: Link> Session<L> {
     }
 
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        let mut quiet = true;
+        if self.arm() {
+            wait_any(&self.descriptors(), timeout)?;
+        }
+        self.disarm();
+        Ok(())
+    }
+
+    /// Says to all links that this session is about to sleep. False if there is a reason not to.
+    pub(crate) fn arm(&mut self) -> bool {
+        let mut quiet = self.local.as_mut().is_none_or(|(place, _)| place.arm());
         let wait_for = match &self.hearing {
             Some(hearing) if hearing.has_homeless() => WaitFor::MessagesOrRoom,
             _ => WaitFor::Messages,
@@ -441,12 +517,19 @@ impl<L: Link> Session<L> {
         for state in self.links.iter_mut().filter(|state| state.broken.is_none()) {
             quiet &= state.link.arm(wait_for).unwrap_or(false);
         }
-        if quiet {
-            let links = self.links.iter().filter(|state| state.broken.is_none());
-            let links = links.filter_map(|state| state.link.descriptor());
-            let descriptors: Vec<BorrowedFd<'_>> = links.chain(self.hearing.as_ref().map(|hearing| hearing.descriptor())).collect();
-            wait_any(&descriptors, timeout)?;
-        }
+        quiet
+    }
+
+    /// What becomes readable when there is something to do.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let links = self.links.iter().filter(|state| state.broken.is_none());
+        let links = links.filter_map(|state| state.link.descriptor());
+        let local = self.local.iter().flat_map(|(place, _)| place.descriptors());
+        links.chain(self.hearing.as_ref().map(|hearing| hearing.descriptor())).chain(local).collect()
+    }
+
+    /// Says that it is awake again.
+    pub(crate) fn disarm(&mut self) {
         for index in 0..self.links.len() {
             if self.links[index].broken.is_none()
                 && let Err(broken) = self.links[index].link.disarm()
@@ -455,7 +538,9 @@ impl<L: Link> Session<L> {
                 self.lose(index, broken);
             }
         }
-        Ok(())
+        if let Some((place, _)) = &mut self.local {
+            place.disarm();
+        }
     }
 
     /// Sends one request and waits for its reply. Replies to earlier submitted requests are handed to nobody: use it when none is
@@ -481,7 +566,7 @@ impl<L: Link> Session<L> {
         let start = Instant::now();
         self.last_call += 1;
         let call = self.last_call;
-        self.send(target, key_hash, body, call, true)?;
+        self.send(Kind::Request, target, key_hash, body, call, true)?;
         let mut reply = None;
         loop {
             let polled = self.poll_links(|is_call, completion| {
@@ -518,22 +603,59 @@ impl<L: Link> Session<L> {
     }
 }
 
-/// The link through which a flow goes, if it has one that works. Where executors come and go, a flow's may be between two of them.
+/// A place in this process, to which a session sends what the flow table sends to clients.
+pub trait LocalPlace: Send {
+    /// Whether it serves a handler.
+    fn serves(&self, target: Target) -> bool;
+    /// Does what there is to do. Whether that was anything.
+    fn turn(&mut self) -> bool;
+    /// Says that nobody will turn it until one of its descriptors is readable. False if there is a reason not to.
+    fn arm(&mut self) -> bool;
+    /// What becomes readable when it has something to do.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+    /// Says that it is turned again.
+    fn disarm(&mut self);
+}
+
+/// The link through which a message of a kind and flow goes, if it has one that works. Where executors come and go, a flow's may be between
+/// two of them. `local` is the link of the place in this process, if that serves the message.
 #[inline]
-fn link_of<L>(links: &[ClientLink<L>], flows: Option<&FlowView>, come_and_go: bool, flow: u16) -> Option<usize> {
-    let works = |index: &usize| links[*index].broken.is_none();
+fn link_of<L>(
+    links: &[ClientLink<L>],
+    flows: Option<&FlowView>,
+    come_and_go: bool,
+    (kind, flow): (Kind, u16),
+    local: Option<usize>,
+) -> Option<usize> {
     let entry = match flows {
         Some(flows) if links.len() > 1 || come_and_go => flows.get(flow),
-        _ => return Some(0).filter(works),
+        _ => return Some(0).filter(|index| links[*index].broken.is_none()),
     };
-    let named = links.iter().position(|link| u32::from(link.executor) == entry && !link.gone);
-    if come_and_go && entry != CLIENT {
-        return named.filter(works);
+    if kind == Kind::Udma {
+        return udma_link(links, flow);
     }
-    // There is no client place here, or the table says nothing of these links: any server runs it.
-    let any = || {
-        let working = (0..links.len()).filter(works).count().max(1);
-        (0..links.len()).filter(works).nth(usize::from(flow) % working)
-    };
-    named.map_or_else(any, |index| Some(index).filter(works))
+    if entry == CLIENT {
+        return local.or_else(|| any_link(links, flow, |link| link.serves()));
+    }
+    let named = links.iter().position(|link| u32::from(link.executor) == entry && !link.gone);
+    if come_and_go {
+        return named.filter(|index| links[*index].broken.is_none());
+    }
+    // The table may say nothing of these links: any server runs it.
+    named.map_or_else(
+        || any_link(links, flow, |link| link.serves()),
+        |index| Some(index).filter(|index| links[*index].broken.is_none()),
+    )
+}
+
+/// A link for UDMA operations: to a NIC if there is one, else to a host executor.
+fn udma_link<L>(links: &[ClientLink<L>], flow: u16) -> Option<usize> {
+    any_link(links, flow, |link| link.serves() && link.place == Place::Nic).or_else(|| any_link(links, flow, |link| link.serves()))
+}
+
+/// One of the links of a kind, always the same for a flow as long as these links work.
+fn any_link<L>(links: &[ClientLink<L>], flow: u16, of_kind: impl Fn(&ClientLink<L>) -> bool) -> Option<usize> {
+    let count = links.iter().filter(|link| of_kind(link)).count();
+    let nth = usize::from(flow).checked_rem(count)?;
+    (0..links.len()).filter(|index| of_kind(&links[*index])).nth(nth)
 }

@@ -67,6 +67,8 @@ pub struct Handler {
     shape: Shape,
     unnoted_bytes: u32,
     program: Arc<dyn Program>,
+    /// Of a bundle's handler.
+    proof: Option<Arc<Proof>>,
 }
 
 impl Handler {
@@ -79,7 +81,17 @@ impl Handler {
         assert!(shape.body_bytes as usize <= abi::BODY_BYTES_MAX, "a body fits a message");
         assert!(shape.request_bytes.max(shape.reply_bytes_max) <= shape.body_bytes, "request and reply are prefixes of the body");
         let unnoted_bytes = program.unnoted_bytes().min(shape.body_bytes);
-        Handler { name: name.to_string(), shape, unnoted_bytes, program }
+        Handler { name: name.to_string(), shape, unnoted_bytes, program, proof: None }
+    }
+
+    /// With the proof that its program was made from: then its messages can move to and from other processes.
+    fn proved(self, proof: &Arc<Proof>) -> Handler {
+        Handler { proof: Some(proof.clone()), ..self }
+    }
+
+    /// What was proved of it; `None` of native Rust.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.as_deref()
     }
 
     /// Its name.
@@ -165,6 +177,8 @@ pub struct Deployment {
     generation: u16,
     handlers: Vec<Handler>,
     regions: Regions,
+    /// What may be done with each region; nothing where it is missing.
+    rights: Vec<Rights>,
     read_only: Arc<[u8]>,
     limits: Limits,
 }
@@ -212,23 +226,35 @@ impl Deployment {
                 }
             }
         }
+        let rights = bindings.iter().map(|binding| binding.rights).collect();
         let regions: Regions = bindings.into_iter().map(|binding| binding.region).collect();
         let ready = |Checked { proof, manifest }: &Checked<'_>| {
             let (name, body_bytes) = (&proof.function().name, proof.function().entry.body_bytes);
             let program = engine.compile(proof, environment, &regions);
             let program = program.map_err(|error| BindError::Engine { handler: name.clone(), error })?;
-            Ok(Handler::new(name, Shape::of(manifest, body_bytes), program))
+            Ok(Handler::new(name, Shape::of(manifest, body_bytes), program).proved(proof))
         };
         let handlers = handlers.iter().map(ready).collect::<Result<_, BindError>>()?;
         let read_only = environment.read_only.as_slice().into();
-        Ok(Deployment { read_only, ..Deployment::new(identity, handlers, regions, limits) })
+        Ok(Deployment { read_only, rights, ..Deployment::new(identity, handlers, regions, limits) })
     }
 
     /// Handlers without read-only data, with regions in the order in which their programs count them. Nothing is checked: see
     /// [`Handler::new`].
     pub fn new(identity: Identity, handlers: Vec<Handler>, regions: impl Into<Regions>, limits: Limits) -> Deployment {
         let Identity { name, index, generation } = identity;
-        Deployment { name, index, generation, handlers, regions: regions.into(), read_only: Arc::default(), limits }
+        let (regions, rights) = (regions.into(), Vec::new());
+        Deployment { name, index, generation, handlers, regions, rights, read_only: Arc::default(), limits }
+    }
+
+    /// The same with other handlers.
+    pub fn with_handlers(self, handlers: Vec<Handler>) -> Deployment {
+        Deployment { handlers, ..self }
+    }
+
+    /// A region by its index, and what may be done with it.
+    pub fn region(&self, index: usize) -> Option<(&Region, Rights)> {
+        Some((self.regions.get(index)?, self.rights.get(index).copied().unwrap_or(Rights::NONE)))
     }
 
     /// Its name.

@@ -12,6 +12,7 @@
 //! 4. Nothing is allocated, locked or asked of the system per message.
 
 mod admission;
+mod arrivals;
 mod queue;
 pub mod thread;
 
@@ -27,6 +28,7 @@ use naamc::abi::BODY_BYTES_MAX;
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
 use queue::Queue;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// Messages that an executor starts in one turn at most: enough to hide the memory's latency, few enough to stay in the cache.
@@ -56,6 +58,9 @@ pub struct Options {
     pub hides_latency: bool,
     /// Messages that are resumed in one turn at most, and as many, but no more than [`BATCH_MAX`], are started.
     pub batch_max: usize,
+    /// UDMA operations after which a message that stands before another one, and is not claimed, leaves for its client, to be sent on to a
+    /// server. `u32::MAX`: never.
+    pub leaves_after: u32,
     /// Where execution ids begin: random, so that those of different executors differ.
     pub seed: u64,
 }
@@ -63,7 +68,13 @@ pub struct Options {
 impl Options {
     /// The usual set-up of a host executor.
     pub fn host(number: u16, seed: u64) -> Options {
-        Options { number, place: Place::Host, activations: 128, hides_latency: true, batch_max: ACTIVATIONS_MAX, seed }
+        let (activations, batch_max, leaves_after) = (128, ACTIVATIONS_MAX, u32::MAX);
+        Options { number, place: Place::Host, activations, hides_latency: true, batch_max, leaves_after, seed }
+    }
+
+    /// The usual set-up of an executor in a client's process. Its number is nobody else's concern: it claims nothing.
+    pub fn client(seed: u64) -> Options {
+        Options { place: Place::Client, hides_latency: false, ..Options::host(1, seed) }
     }
 
     /// The usual set-up of a NIC executor: it waits for completions instead of its own memory.
@@ -193,6 +204,8 @@ struct Pool {
     ready: Queue,
     /// Likewise, and they go first: they may hold locks, and have waited for a backend.
     urgent: Queue,
+    /// Messages whose operation is lost: they end.
+    lost: Vec<u32>,
     /// Messages whose operation found no room at the backend.
     postponed: Queue,
     at_backend: usize,
@@ -251,6 +264,7 @@ impl<L: Link> Executor<L> {
                 free: (0..count as u32).rev().collect(),
                 ready: Queue::new(count),
                 urgent: Queue::new(count),
+                lost: Vec::with_capacity(count),
                 postponed: Queue::new(count),
                 at_backend: 0,
             },
@@ -295,6 +309,11 @@ impl<L: Link> Executor<L> {
     /// When the backend can next complete something.
     pub fn due_ns(&self) -> Option<u64> {
         self.backend.due_ns()
+    }
+
+    /// What becomes readable when the backend can complete something.
+    pub fn backend_descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.backend.descriptors()
     }
 
     /// Takes the events since the last call.
@@ -458,16 +477,19 @@ impl<L: Link> Executor<L> {
             match completion {
                 Completion::Done { result, bytes } => operation.complete(activation, result, bytes),
                 Completion::Due => operation.perform(region, activation, served.deployment.read_only()),
+                Completion::Lost => pool.lost.push(index),
             }
             under_way.at_backend = false;
-            if served.handler.shape().claims && !under_way.to_claim {
-                pool.urgent.push(index)
-            } else {
-                pool.ready.push(index)
-            }
             pool.at_backend -= 1;
             completed += 1;
+            if matches!(completion, Completion::Lost) {
+                return;
+            }
+            if served.handler.shape().claims && !under_way.to_claim { pool.urgent.push(index) } else { pool.ready.push(index) }
         });
+        while let Some(index) = self.pool.lost.pop() {
+            self.finish(index, Err(Failure::RegionUnreachable));
+        }
         for _ in 0..self.pool.postponed.len() {
             let Some(index) = self.pool.postponed.pop() else { break };
             self.wait(index, now_ns);
@@ -518,7 +540,7 @@ impl<L: Link> Executor<L> {
                 activation.suspensions += 1;
                 if under_way.prefetched {
                     pool.ready.push(index);
-                } else {
+                } else if activation.udma_operations < options.leaves_after || !self.leave(index) {
                     self.wait(index, now_ns);
                 }
                 return contended;
@@ -629,7 +651,7 @@ impl<L: Link> Executor<L> {
 
     /// Announces to all links that this executor is going to sleep. False if something has arrived: then it must not, and is awake again.
     pub fn arm(&mut self) -> bool {
-        let mut quiet = true;
+        let mut quiet = self.backend.arm();
         for state in self.sessions.iter_mut().flatten() {
             let wait_for = if state.wants_room { WaitFor::MessagesOrRoom } else { WaitFor::Messages };
             // A broken link is noticed when it is next polled.
@@ -646,6 +668,7 @@ impl<L: Link> Executor<L> {
 
     /// Tells all links that this executor is awake. Sessions whose clients are gone are closed.
     pub fn disarm(&mut self) {
+        self.backend.disarm();
         for state in self.sessions.iter_mut().flatten() {
             state.closing |= state.session.link.disarm().is_err();
         }

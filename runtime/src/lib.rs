@@ -1,12 +1,14 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
 //! A module uses only the modules below it; lowest first: clock, memory, metrics, message, engine, udma, transport, session,
-//! deployment, executor, steering, client, channel, supervisor, place, control, node. `unsafe` is confined to `memory`, `transport` and the
+//! deployment, executor, steering, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory`, `transport` and the
 //! JIT's code and entry.
 #![deny(unsafe_code)]
 
 pub mod channel;
 pub mod client;
+#[cfg(feature = "client-place")]
+pub mod client_place;
 pub mod clock;
 pub mod control;
 pub mod deployment;

@@ -55,6 +55,8 @@ pub enum Kind {
     Reply = 2,
     /// A handler under way, to be resumed at a suspension point.
     Continuation = 3,
+    /// A UDMA operation ([`crate::udma::wire`]) on the region that the target names in place of a handler.
+    Udma = 4,
 }
 
 /// Where a message ran.
@@ -351,6 +353,7 @@ impl Header {
             1 => Kind::Request,
             2 => Kind::Reply,
             3 => Kind::Continuation,
+            4 => Kind::Udma,
             _ => return Err(Malformed::Field),
         };
         let place = match (w5 >> 32) as u8 {

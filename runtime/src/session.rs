@@ -260,6 +260,8 @@ impl SlotTable {
 pub struct Grants {
     /// Deployments, by index, whose handlers it may call: one bit each.
     invoke: Vec<u64>,
+    /// Deployments whose regions it may also reach by UDMA, and whose messages it may begin elsewhere.
+    direct: Vec<u64>,
 }
 
 impl Grants {
@@ -270,21 +272,43 @@ impl Grants {
 
     /// Every deployment, now and later: for the starter, who owns everything.
     pub fn all() -> Grants {
-        Grants { invoke: vec![u64::MAX; (1 << 16) / 64] }
+        let all = vec![u64::MAX; (1 << 16) / 64];
+        Grants { invoke: all.clone(), direct: all }
     }
 
     /// Allows calling the handlers of a deployment.
     pub fn allow_invoke(&mut self, deployment: u16) {
-        let word = usize::from(deployment) / 64;
-        if self.invoke.len() <= word {
-            self.invoke.resize(word + 1, 0);
-        }
-        self.invoke[word] |= 1 << (deployment % 64);
+        set(&mut self.invoke, deployment);
+    }
+
+    /// Allows reaching the regions of a deployment, too.
+    pub fn allow_direct(&mut self, deployment: u16) {
+        set(&mut self.invoke, deployment);
+        set(&mut self.direct, deployment);
     }
 
     /// Whether the handlers of a deployment may be called.
     #[inline]
     pub fn may_invoke(&self, deployment: u16) -> bool {
-        self.invoke.get(usize::from(deployment) / 64).is_some_and(|word| word >> (deployment % 64) & 1 == 1)
+        is_set(&self.invoke, deployment)
     }
+
+    /// Whether the regions of a deployment may be reached by UDMA, and its messages may arrive as continuations.
+    #[inline]
+    pub fn may_reach(&self, deployment: u16) -> bool {
+        is_set(&self.direct, deployment)
+    }
+}
+
+fn set(bits: &mut Vec<u64>, index: u16) {
+    let word = usize::from(index) / 64;
+    if bits.len() <= word {
+        bits.resize(word + 1, 0);
+    }
+    bits[word] |= 1 << (index % 64);
+}
+
+#[inline]
+fn is_set(bits: &[u64], index: u16) -> bool {
+    bits.get(usize::from(index) / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
 }

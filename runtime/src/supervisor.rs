@@ -26,7 +26,7 @@ use grants::{Action, authorise};
 use naamc::bundle::FILE_BYTES_MAX;
 use name::check_name;
 use places::{ExecutorNumbers, PlaceState, RunningPlace};
-use protocol::{Answer, Bound, Deployed, Deployment, EngineChoice, MayInvoke, Order, Region};
+use protocol::{Answer, Bound, Deployed, Deployment, EngineChoice, Granted, Order, Region};
 use records::{
     Binding, DEPLOYMENTS_MAX, DeploymentRecord, GRANTS_MAX, GenerationRecord, Grant, GrantRecord, REGIONS_MAX, RegionRecord,
 };
@@ -316,6 +316,7 @@ impl Supervisor {
         let mut descriptors = vec![sealed.as_fd()];
         descriptors.extend(memories.iter().map(RegionMemory::descriptor));
         let (index, generation) = (deployment.index, deployment.generation);
+        let region_bytes = deployment.bindings.iter().map(|bound| (bound.declared.clone(), bound.region.length_bytes)).collect();
         let places = self.running()?;
         let (deployed, bundle) = match everywhere(&places, &deployment, &descriptors).await {
             Ok(deployed) => deployed,
@@ -334,6 +335,7 @@ impl Supervisor {
             bundle: deployed.bundle,
             owner: tenant,
             bindings: request.bindings,
+            region_bytes,
             engine: request.engine,
             constants: request.constants,
             limits: request.limits,
@@ -450,7 +452,9 @@ impl Supervisor {
         let _change = self.changes.lock().await;
         let mut state = self.state();
         authorise(&state.records, self.owner, tenant, Action::Change)?;
-        if !state.places.iter().any(|place| place.configuration.place == request.place) {
+        // Clients have their own place, or not: messages of those that have none go to servers.
+        let exists = request.place == Place::Client || state.places.iter().any(|place| place.configuration.place == request.place);
+        if !exists {
             let place = request.place;
             let error = ControlError::new(Code::NotFound, format!("this cluster has no {place} place"));
             return Err(error.hint("`naam-run status` shows its places; `naam-run cluster --nic 1` starts one with a NIC"));
@@ -466,7 +470,7 @@ impl Supervisor {
     async fn spread_grants(&self) -> Result<(), ControlError> {
         let sessions: Vec<(u32, u32)> = self.state().sessions.iter().map(|(number, session)| (*number, session.tenant)).collect();
         for (session, tenant) in sessions.into_iter().filter(|(_, tenant)| *tenant != self.owner) {
-            let grants = self.state().may_invoke(self.owner, tenant)?;
+            let grants = self.state().granted(self.owner, tenant)?;
             self.order_all(&Order::Grant { session, grants }).await;
         }
         Ok(())
@@ -672,18 +676,20 @@ impl State {
         }
     }
 
-    /// Deployments that `tenant` may call.
-    fn may_invoke(&self, owner: u32, tenant: u32) -> Result<MayInvoke, ControlError> {
+    /// What `tenant` may do.
+    fn granted(&self, owner: u32, tenant: u32) -> Result<Granted, ControlError> {
         if tenant == owner {
-            return Ok(MayInvoke::All);
+            return Ok(Granted::All);
         }
-        let mut indices = Vec::new();
+        let (mut invoke, mut direct) = (Vec::new(), Vec::new());
         for deployment in self.records.list::<DeploymentRecord>("")? {
-            if grants::granted(&self.records, owner, tenant, &deployment.name)?.is_some() {
-                indices.push(deployment.index);
+            match grants::granted(&self.records, owner, tenant, &deployment.name)? {
+                Some(Grant::Invoke) => invoke.push(deployment.index),
+                Some(Grant::Direct) => direct.push(deployment.index),
+                None => {}
             }
         }
-        Ok(MayInvoke::Deployments(indices))
+        Ok(Granted::Some { invoke, direct })
     }
 
     /// The lowest deployment index that is free, under a generation that it never had.

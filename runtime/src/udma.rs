@@ -6,11 +6,13 @@
 //! of NIC executors.
 
 pub mod dma;
+pub mod wire;
 
 use crate::memory::Region;
 use naamc::abi::{EFAULT, Helper, STACK_BYTES, address};
 use naamc::activation::Activation;
 use naamc::isa::Register;
+use std::os::fd::BorrowedFd;
 
 /// Identifies an operation under way: the index of its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -155,6 +157,8 @@ impl Operation {
 pub enum Completion<'a> {
     /// Its moment has come: whoever polled performs it now, on the region as it is mapped here ([`Operation::perform`]).
     Due,
+    /// Nobody can say whether it took effect, and none will be issued any more: its message ends.
+    Lost,
     /// It took effect elsewhere.
     Done {
         /// 0, `-EFAULT` or `-EINVAL`.
@@ -191,6 +195,19 @@ pub trait Backend: Send {
 
     /// When polling can next find something, if anything is under way: until then an executor without other work may sleep.
     fn due_ns(&self) -> Option<u64>;
+
+    /// Says that its executor is about to sleep. False if there is a reason not to.
+    fn arm(&mut self) -> bool {
+        true
+    }
+
+    /// What becomes readable when polling finds something.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// Says that its executor is awake again.
+    fn disarm(&mut self) {}
 }
 
 /// The backend of executors whose regions are all mapped: host executors. It has nothing to do.

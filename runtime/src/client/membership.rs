@@ -5,7 +5,7 @@
 //! successor's start requests wait without a link.
 
 use super::{ClientLink, Completion, Error, NO_LINK, Session, Slot, Waiting, link_of};
-use crate::message::Header;
+use crate::message::{Header, Kind, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
 use naamc::abi::BODY_BYTES_MAX;
@@ -23,8 +23,8 @@ pub struct News<L> {
 /// What happened to executors.
 #[derive(Debug)]
 pub enum Change<L> {
-    /// They have started: their numbers, and links to them.
-    Joined(Vec<(u16, L)>),
+    /// They have started, at a place: their numbers, and links to them.
+    Joined(Place, Vec<(u16, L)>),
     /// They have ended, for certain, and what they had claimed is marked.
     Gone(Vec<u16>),
 }
@@ -78,7 +78,8 @@ impl<L: Link> ClientLink<L> {
     /// Sends a request, for which there is room.
     #[inline]
     pub(super) fn send(&mut self, number: u16, slot: &Slot, body: &[u8]) {
-        let header = Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes);
+        let kind = slot.kind.unwrap_or(Kind::Request);
+        let header = Header { kind, ..Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes) };
         self.link.send(&header.emit(), body, &[]);
         self.unsent += 1;
     }
@@ -102,9 +103,9 @@ impl<L: Link> Session<L> {
         let Some(hearing) = &mut self.hearing else { return };
         hearing.heard = hearing.heard.max(news.changes);
         match news.what {
-            Change::Joined(links) => {
+            Change::Joined(place, links) => {
                 for (executor, link) in links {
-                    let new = ClientLink::new(executor, link);
+                    let new = ClientLink::new(executor, place, link);
                     match self.links.iter_mut().find(|link| link.gone) {
                         Some(gone) => *gone = new,
                         None => self.links.push(new),
@@ -138,7 +139,10 @@ impl<L: Link> Session<L> {
     /// Whether [`Session::poll`] has news to hear, or requests to send that can be sent now.
     pub(super) fn has_news(&self) -> bool {
         let Some(hearing) = &self.hearing else { return false };
-        let can_go = |number: &u16| self.link_of(self.slots[usize::from(*number)].flow).is_some();
+        let can_go = |number: &u16| {
+            let Slot { kind, target, flow, .. } = self.slots[usize::from(*number)];
+            kind.is_some_and(|kind| self.link_of(kind, target, flow).is_some())
+        };
         self.flows.as_ref().is_some_and(|flows| flows.changes() != hearing.heard) || hearing.homeless.iter().any(can_go)
     }
 
@@ -183,8 +187,10 @@ impl<L: Link> Session<L> {
         let Some(mut hearing) = self.hearing.take() else { return };
         hearing.homeless.retain(|number| {
             let slot = &mut self.slots[usize::from(*number)];
-            let (flow, bytes) = (slot.flow, body_record_bytes(usize::from(slot.body_bytes)));
-            let Some(index) = link_of(&self.links, self.flows.as_ref(), true, flow) else { return true };
+            let (kind, bytes) = (slot.kind.unwrap_or(Kind::Request), body_record_bytes(usize::from(slot.body_bytes)));
+            let local = self.local.as_ref().filter(|(place, _)| place.serves(slot.target)).map(|(_, index)| *index);
+            let to = link_of(&self.links, self.flows.as_ref(), true, (kind, slot.flow), local);
+            let Some(index) = to else { return true };
             let state = &mut self.links[index];
             if !matches!(state.link.room_bytes(bytes), Ok(room) if room >= bytes) {
                 return true;

@@ -74,7 +74,7 @@ struct NewsSocket {
 
 impl NewsSocket {
     fn receive(&mut self) -> Result<News<RingLink>, ChannelError> {
-        let (SessionNews { changes, executors, what }, descriptors) = channel::receive(&self.socket)?;
+        let (SessionNews { changes, place, executors, what }, descriptors) = channel::receive(&self.socket)?;
         if what == Became::Gone {
             return Ok(News { changes, what: Change::Gone(executors) });
         }
@@ -87,7 +87,7 @@ impl NewsSocket {
             let mapping = SharedMemory::from_descriptor(memory)?.map()?;
             links.push((executor, RingLink::client(mapping, self.rings, Wake::from_descriptor(bell))?));
         }
-        Ok(News { changes, what: Change::Joined(links) })
+        Ok(News { changes, what: Change::Joined(place, links) })
     }
 }
 
@@ -102,6 +102,13 @@ impl Membership<RingLink> for NewsSocket {
 
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Connection {
+    /// The session alone, for whoever owns it from here on.
+    pub(crate) fn into_session(self) -> Session<RingLink> {
+        self.session
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
 use super::{BATCH_MAX, DeploymentState, Executor, NONE, Served, SessionState, UnderWay, reply_header, request, send};
-use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
+use crate::message::{Header, Origin, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
 use naamc::abi::BODY_BYTES_MAX;
@@ -9,17 +9,27 @@ use naamc::activation::{Activation, POINT_START};
 
 /// Why the message at the front of a link does not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Declined {
+pub(super) enum Declined {
     /// Its answer has no room now: it stays there.
     NoRoom,
     /// It is a duplicate of one under way, or an old one: it goes without a trace.
     Stale,
     /// It was answered before, and gets the same answer again.
     Answered,
-    /// It is no request, or none that is well-formed.
-    NoRequest,
     /// It is refused.
     Refused(RuntimeError),
+}
+
+impl Declined {
+    /// Why a request that stands like this, other than unclaimed, does not start.
+    pub(super) fn of(standing: Standing) -> Declined {
+        match standing {
+            Standing::Unclaimed | Standing::Running | Standing::Superseded => Declined::Stale,
+            Standing::Uncertain => Declined::Refused(RuntimeError::Uncertain),
+            Standing::Occupied => Declined::Refused(RuntimeError::Busy),
+            Standing::Done => Declined::Answered,
+        }
+    }
 }
 
 impl<L: Link> Executor<L> {
@@ -59,7 +69,7 @@ impl<L: Link> Executor<L> {
         let Executor { sessions, deployments, current, handlers, pool, counters, last_execution, .. } = self;
         let Some(Some(state)) = sessions.get_mut(session) else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
-        let Some(origin) = Origin::of_request(&words) else { return self.decline(session, Declined::NoRequest) };
+        let Some(origin) = Origin::of_request(&words) else { return self.admit_other(session, &words, now_ns) };
         if state.last_target != Some(origin.target()) {
             match find(state, deployments, current, origin.target()) {
                 Ok(entry) => (state.last_target, state.last_handler) = (Some(origin.target()), entry),
@@ -100,19 +110,13 @@ impl<L: Link> Executor<L> {
     /// Deals with a message that does not start: the one at the front of its link, whose header is looked at again, so that the usual way
     /// has no need to keep it. False if it stays where it is.
     #[cold]
-    fn decline(&mut self, session: usize, declined: Declined) -> Result<bool, Broken> {
+    pub(super) fn decline(&mut self, session: usize, declined: Declined) -> Result<bool, Broken> {
         let Executor { sessions, counters, answer_body, .. } = self;
         let Some(state) = &mut sessions[session] else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
         let header = Header::parse(&words).ok();
         // What is no header has no target.
         let origin = header.map_or(Origin::of_unknown(&words), |_| Origin::of_header(&words));
-        let declined = match (declined, header) {
-            // A continuation is authority, and no session of this place has a direct grant.
-            (Declined::NoRequest, Some(Header { kind: Kind::Continuation, .. })) => Declined::Refused(RuntimeError::NotGranted),
-            (Declined::NoRequest, _) => Declined::Refused(RuntimeError::Malformed),
-            _ => declined,
-        };
         let answer = match declined {
             Declined::NoRoom => {
                 state.wants_room = true;
@@ -144,7 +148,7 @@ impl<L: Link> Executor<L> {
 /// A number that is not 0 and comes again after 2^64 others only (a Weyl sequence): where it begins is random, so that those of other
 /// executors differ.
 #[inline]
-fn next_execution(last: &mut u64) -> u64 {
+pub(super) fn next_execution(last: &mut u64) -> u64 {
     *last = last.wrapping_add(0x9e37_79b9_7f4a_7c15);
     (*last).max(1)
 }
@@ -162,7 +166,7 @@ fn refusal(error: RuntimeError) -> Answer {
 
 /// Finds the handler that a target names and the session may call: its entry among the executor's.
 #[cold]
-fn find<L>(
+pub(super) fn find<L>(
     state: &SessionState<L>,
     deployments: &[Option<DeploymentState>],
     current: &[u32],
@@ -182,7 +186,11 @@ fn find<L>(
 
 /// Decides about a request for a handler that its session may call.
 #[inline]
-fn judge<L: Link>(state: &mut SessionState<L>, served: &Served, origin: &Origin) -> Result<Result<(), Declined>, Broken> {
+pub(super) fn judge<L: Link>(
+    state: &mut SessionState<L>,
+    served: &Served,
+    origin: &Origin,
+) -> Result<Result<(), Declined>, Broken> {
     let shape = served.handler.shape();
     if origin.slot() >= state.session.slots.slots() || u32::from(origin.body_bytes()) > shape.body_bytes {
         return Ok(Err(Declined::Refused(RuntimeError::Malformed)));
@@ -190,10 +198,7 @@ fn judge<L: Link>(state: &mut SessionState<L>, served: &Served, origin: &Origin)
     if shape.claims {
         match state.session.slots.standing(request(origin)) {
             Standing::Unclaimed => {}
-            Standing::Running | Standing::Superseded => return Ok(Err(Declined::Stale)),
-            Standing::Uncertain => return Ok(Err(Declined::Refused(RuntimeError::Uncertain))),
-            Standing::Occupied => return Ok(Err(Declined::Refused(RuntimeError::Busy))),
-            Standing::Done => return Ok(Err(Declined::Answered)),
+            standing => return Ok(Err(Declined::of(standing))),
         }
     }
     let room = state.reserved_bytes + served.reserved_bytes;

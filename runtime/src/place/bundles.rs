@@ -170,7 +170,7 @@ impl Bundles {
             .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
             .collect();
         let deployment =
-            Deployment::bind(identity.clone(), &meaning.environment, &handlers, bindings, compiler, limits).map_err(refused)?;
+            Deployment::bind(identity, &meaning.environment, &handlers, bindings, compiler, limits).map_err(refused)?;
         if !native {
             return Ok(deployment);
         }
@@ -189,7 +189,8 @@ impl Bundles {
                 None => handler.clone(),
             }
         });
-        Ok(Deployment::new(identity, handlers.collect(), deployment.regions().clone(), limits))
+        let handlers = handlers.collect();
+        Ok(deployment.with_handlers(handlers))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::message::Place;
 use crate::metrics::{Metrics, MetricsWriter};
 use crate::session::{Grants, SlotTable};
 use crate::supervisor::error::ControlError;
-use crate::supervisor::protocol::{Answer, MayInvoke, Session, Start};
+use crate::supervisor::protocol::{Answer, Granted, Session, Start};
 use crate::transport::shared_memory::RingLink;
 use crate::udma::dma::Dma;
 use crate::udma::{Backend, Local};
@@ -129,9 +129,9 @@ impl Executors {
     }
 
     /// Changes what a session may do; order `number` is answered when all know.
-    pub(crate) fn grant(&self, number: u64, session: u32, may_invoke: &MayInvoke) {
+    pub(crate) fn grant(&self, number: u64, session: u32, granted: &Granted) {
         for mailbox in &self.mailboxes {
-            mailbox.send(Command::Grant(session, grants(may_invoke)));
+            mailbox.send(Command::Grant(session, grants(granted)));
         }
         self.acknowledge(number, Answer::Done, Vec::new());
     }
@@ -219,12 +219,13 @@ fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn grants(may_invoke: &MayInvoke) -> Grants {
-    match may_invoke {
-        MayInvoke::All => Grants::all(),
-        MayInvoke::Deployments(indices) => {
+fn grants(granted: &Granted) -> Grants {
+    match granted {
+        Granted::All => Grants::all(),
+        Granted::Some { invoke, direct } => {
             let mut grants = Grants::none();
-            indices.iter().for_each(|index| grants.allow_invoke(*index));
+            invoke.iter().for_each(|index| grants.allow_invoke(*index));
+            direct.iter().for_each(|index| grants.allow_direct(*index));
             grants
         }
     }

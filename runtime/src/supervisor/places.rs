@@ -196,7 +196,7 @@ impl Supervisor {
         let (links, slots, session) = {
             let state = self.state();
             let Some(open) = state.sessions.get(&number) else { return Ok(()) };
-            let grants = state.may_invoke(self.owner, open.tenant)?;
+            let grants = state.granted(self.owner, open.tenant)?;
             let session = Session { number, slots: open.request.slots, rings: open.request.rings, grants };
             let slots = open.slots_memory.descriptor().try_clone_to_owned().map_err(failed)?;
             (open.links(place.executors).map_err(failed)?, slots, session)
@@ -210,7 +210,7 @@ impl Supervisor {
         for (link, _, client) in links {
             theirs.extend([link.descriptor().try_clone_to_owned().map_err(failed)?, client]);
         }
-        let news = SessionNews { changes, executors: place.numbers().collect(), what: Became::Joined };
+        let news = SessionNews { changes, place: place.place, executors: place.numbers().collect(), what: Became::Joined };
         self.state().tell(number, Told { news, descriptors: theirs });
         Ok(())
     }
@@ -263,7 +263,8 @@ impl Supervisor {
         state.spread_flows(&self.flows);
         let sessions: Vec<u32> = state.sessions.keys().copied().collect();
         for session in sessions {
-            let news = SessionNews { changes: self.flows.changes() + 1, executors: numbers.clone(), what: Became::Gone };
+            let news =
+                SessionNews { changes: self.flows.changes() + 1, place: kind, executors: numbers.clone(), what: Became::Gone };
             state.tell(session, Told { news, descriptors: Vec::new() });
         }
         self.flows.announce();

@@ -74,7 +74,7 @@ pub enum Order {
         /// Its number.
         session: u32,
         /// What it may do from now on.
-        grants: MayInvoke,
+        grants: Granted,
     },
     /// Forget a session, whose client is gone.
     Close {
@@ -165,17 +165,22 @@ pub struct Session {
     /// Rings of each link.
     pub rings: RingSizes,
     /// What it may do.
-    pub grants: MayInvoke,
+    pub grants: Granted,
 }
 
-/// Deployments whose handlers a session may call.
+/// What a session may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum MayInvoke {
-    /// All, now and later: the starter's.
+pub enum Granted {
+    /// Everything, now and later: the starter's.
     All,
-    /// Those of these indices.
-    Deployments(Vec<u16>),
+    /// This, with deployments by index.
+    Some {
+        /// Deployments whose handlers it may call.
+        invoke: Vec<u16>,
+        /// Those whose regions it may also reach.
+        direct: Vec<u16>,
+    },
 }
 
 /// What a place answers when it has done as ordered.

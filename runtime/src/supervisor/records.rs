@@ -132,6 +132,9 @@ pub struct DeploymentRecord {
     pub owner: u32,
     /// What each region that the bundle declares is bound to, by the name that it declares.
     pub bindings: BTreeMap<String, Binding>,
+    /// Bytes of these regions.
+    #[serde(default)]
+    pub region_bytes: BTreeMap<String, u64>,
     /// What runs it, if not the cluster's engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineChoice>,

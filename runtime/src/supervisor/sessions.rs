@@ -6,6 +6,7 @@
 
 use super::error::{Code, ControlError};
 use crate::memory::{Pages, SharedMemory};
+use crate::message::Place;
 use crate::session::{SLOTS_MAX, SlotTable};
 use crate::transport::shared_memory::RingSizes;
 use crate::transport::wake::Wake;
@@ -55,6 +56,8 @@ pub struct SessionOffer {
 pub struct SessionNews {
     /// How often executors have come or gone, this time included.
     pub changes: u64,
+    /// Their place.
+    pub place: Place,
     /// Their numbers.
     pub executors: Vec<u16>,
     /// What became of them.

@@ -3,6 +3,7 @@
 //! Handlers here are scripts of UDMA operations ([`programs`]), so that every path of the executor is reached with exact effects.
 //! Nothing is asserted of times. A failing seed is printed by the assertion that failed.
 
+mod arrivals;
 mod executors;
 mod links;
 mod memory;

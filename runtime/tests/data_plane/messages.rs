@@ -146,7 +146,7 @@ fn each_rule_is_checked() {
     };
     assert!(Header::parse(&good.emit()).is_ok());
     assert_eq!(broken(4, 1), Err(Malformed::Version(1)));
-    for (at, value) in [(5, 0), (5, 4), (34, 1), (35, 1), (40, 99), (44, 4), (45, 1), (47, 4)] {
+    for (at, value) in [(5, 0), (5, 5), (34, 1), (35, 1), (40, 99), (44, 4), (45, 1), (47, 4)] {
         assert_eq!(broken(at, value), Err(Malformed::Field), "byte {at}");
     }
     for (at, value) in [(0, 0), (3, 1), (18, 99), (5, Kind::Continuation as u8), (32, 8)] {

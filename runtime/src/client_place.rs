@@ -1,0 +1,141 @@
+//! The client place: an executor in the client's own process, which reaches regions by UDMA on the wire and never maps them.
+//!
+//! It serves handlers that only read, of deployments that its user was granted `direct`, and is turned whenever its session is polled: it has
+//! no thread. A message that needs more than a few operations is not worth as many round trips: it leaves for the server, as a continuation.
+
+mod wire;
+
+use crate::client::{LocalPlace, Waiting};
+use crate::clock::{Clock, MonotonicClock};
+use crate::control::client::Control;
+use crate::control::{Code, Connection, ConnectionOptions, ControlError};
+use crate::deployment::{Binding, Checked, Deployment, Identity, Limits};
+use crate::engine::Engine;
+use crate::executor::{Command, Executor, Options, Progress, ServerSession};
+use crate::memory::Region;
+use crate::message::Target;
+use crate::metrics::MetricsWriter;
+use crate::session::{Grants, SlotTable};
+use crate::transport::shared_memory::{RingLink, RingSizes};
+use naamc::bundle::Bundle;
+use naamc::diagnostic::Finding;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use wire::{Wire, WireRegion};
+
+/// UDMA operations that a message makes from the client by default before it leaves for the server.
+pub const LEAVES_AFTER_DEFAULT: u32 = 8;
+
+/// How a client place is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientPlaceOptions {
+    /// Messages under way here at most, 1 to 1,024; also operations on the wire.
+    pub window: u16,
+    /// UDMA operations of a message after which it leaves for the server; with 0 it leaves before the first.
+    pub leaves_after: u32,
+    /// Rings of each link, here and to the server.
+    pub rings: RingSizes,
+    /// How the client waits.
+    pub waiting: Waiting,
+}
+
+/// See the module's description.
+struct ClientPlace {
+    executor: Executor<RingLink>,
+    clock: MonotonicClock,
+    serves: Vec<Target>,
+}
+
+impl Connection {
+    /// Lets this session's messages to handlers of these deployments that only read run in this process, as far as the flow table sends them
+    /// to clients. Nothing may be under way. Each bundle is checked here again, as at every place.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] or [`Code::NotFound`] for deployments; [`Code::BundleRefused`]; what opening a second session says.
+    pub fn serve_here(
+        &mut self,
+        control: &Control,
+        deployments: &[&str],
+        engine: &dyn Engine,
+        options: &ClientPlaceOptions,
+    ) -> Result<(), ControlError> {
+        let failed = |error: io::Error| ControlError::io("making the client place", &error);
+        let (mut regions, mut deployed, mut serves) = (Vec::new(), Vec::new(), Vec::new());
+        for name in deployments {
+            let deployment = deploy(control, name, engine, &mut regions)?;
+            let reading = (0u16..).zip(deployment.handlers()).filter(|(_, handler)| !handler.shape().claims);
+            let (index, generation) = (deployment.index(), deployment.generation());
+            serves.extend(reading.map(|(handler, _)| Target { deployment: index, generation, handler }));
+            deployed.push(deployment);
+        }
+        let operations = ConnectionOptions { window: options.window, rings: options.rings, waiting: options.waiting };
+        let wire = Wire::new(Connection::open(control.address(), &operations)?.into_session(), regions);
+        let activations = usize::from(options.window);
+        let leaves_after = options.leaves_after;
+        let settings = Options { activations, leaves_after, ..Options::client(self.id().into()) };
+        let mut executor = Executor::new(settings, Box::new(wire), MetricsWriter::nowhere());
+        deployed.into_iter().for_each(|deployment| executor.apply(Command::Deploy(Arc::new(deployment))));
+        let (server, client) = RingLink::pair(options.rings).map_err(failed)?;
+        let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;
+        executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots, grants: Grants::all() }));
+        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), serves }));
+        Ok(())
+    }
+}
+
+/// A deployment of the cluster with regions on the wire, which are added to `regions`.
+fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<WireRegion>) -> Result<Deployment, ControlError> {
+    let record = control.deployment(name)?;
+    let refused = |findings: &[Finding]| {
+        let told: Vec<String> = findings.iter().map(Finding::to_string).collect();
+        ControlError::new(Code::BundleRefused, format!("the bundle of {name:?} is refused: {}", told.join("; ")))
+    };
+    let bundle = Bundle::parse(&control.deployed_bundle(name)?).map_err(|finding| refused(&[finding]))?;
+    let checked = bundle.check().map_err(|findings| refused(&findings))?;
+    let meaning = &checked.bundle().meaning;
+    let mut bindings = Vec::new();
+    for (index, declared) in (0u16..).zip(&meaning.environment.regions) {
+        let (Some(binding), Some(length_bytes)) = (record.bindings.get(&declared.name), record.region_bytes.get(&declared.name))
+        else {
+            return Err(ControlError::new(Code::Protocol, format!("region {:?} of {name:?} is bound to nothing", declared.name)));
+        };
+        let target = Target { deployment: record.index, generation: record.generation, handler: index };
+        regions.push(WireRegion { target });
+        let number = u32::try_from(regions.len()).ok().and_then(std::num::NonZeroU32::new);
+        let number = number.ok_or_else(|| ControlError::new(Code::Exhausted, "too many regions"))?;
+        bindings.push(Binding { region: Region::remote(number, *length_bytes), rights: binding.rights });
+    }
+    let handlers: Vec<Checked<'_>> = checked
+        .proofs()
+        .iter()
+        .zip(&meaning.handlers)
+        .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
+        .collect();
+    let identity = Identity { name: name.to_owned(), index: record.index, generation: record.generation };
+    let limits = Limits { back_edges: record.limits.back_edges, udma_operations: record.limits.udma_operations };
+    Deployment::bind(identity, &meaning.environment, &handlers, bindings, engine, limits)
+        .map_err(|error| ControlError::new(Code::BundleRefused, error.to_string()))
+}
+
+impl LocalPlace for ClientPlace {
+    fn serves(&self, target: Target) -> bool {
+        self.serves.contains(&target)
+    }
+
+    fn turn(&mut self) -> bool {
+        self.executor.turn(self.clock.now_ns()) != Progress::Idle
+    }
+
+    fn arm(&mut self) -> bool {
+        self.executor.arm()
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.executor.backend_descriptors()
+    }
+
+    fn disarm(&mut self) {
+        self.executor.disarm();
+    }
+}

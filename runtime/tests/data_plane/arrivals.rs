@@ -1,0 +1,222 @@
+//! Hostile UDMA operations and continuations from a client: half of them are well-formed. Nothing is accepted beyond the session's grants,
+//! and its neighbour is served all the while.
+
+#[path = "../portability/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
+
+use corpus::Subject;
+use naamc::abi::{BODY_BYTES_MAX, Rights};
+use naamc::activation::Activation;
+use naamc::continuation;
+use naamc::interpreter::Outcome;
+use runtime::client::{Session, Waiting};
+use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
+use runtime::engine::jit::JitEngine;
+use runtime::engine::{Program, Turn};
+use runtime::executor::{Command, Executor, Options, ServerSession};
+use runtime::memory::Region;
+use runtime::message::{Header, Kind, RuntimeError, Target};
+use runtime::metrics::MetricsWriter;
+use runtime::session::{Grants, SlotTable};
+use runtime::transport::Link;
+use runtime::transport::shared_memory::{RingLink, RingSizes};
+use runtime::udma::wire::WireOperation;
+use runtime::udma::{Action, Local};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const ROUNDS: usize = 10_000;
+const GENERATION: u16 = 7;
+
+/// A deployment of the subject's handlers, and its regions.
+fn deploy(subject: &Subject, index: u16, rights: Rights, random: &mut fastrand::Rng) -> (Arc<Deployment>, Vec<Region>) {
+    let contents = subject.region_contents(random);
+    let regions: Vec<Region> = corpus::regions(&contents).iter().cloned().collect();
+    let meaning = &subject.bundle.bundle().meaning;
+    let handlers: Vec<Checked<'_>> = subject
+        .bundle
+        .proofs()
+        .iter()
+        .zip(&meaning.handlers)
+        .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
+        .collect();
+    let bindings = regions.iter().map(|region| Binding { region: region.clone(), rights }).collect();
+    let identity = Identity { name: subject.name.clone(), index, generation: GENERATION };
+    let deployment =
+        Deployment::bind(identity, &meaning.environment, &handlers, bindings, &JitEngine, Limits::default()).expect("it binds");
+    (Arc::new(deployment), regions)
+}
+
+/// A continuation that a run of a handler really has, with its body; `None` if the run does not suspend that often.
+fn continuation_of(subject: &Subject, deployment: &Deployment, random: &mut fastrand::Rng) -> Option<(u16, Vec<u8>, Vec<u8>)> {
+    let handler = random.usize(..subject.handlers().len());
+    let body = subject.body(handler, random);
+    let mut activation = Activation::new_boxed();
+    activation.begin(&body, 1000, 1000);
+    for _ in 0..=random.usize(..4) {
+        let mut turn = Turn::new(deployment.regions(), 1);
+        turn.operations_left = u32::from(activation.point != naamc::activation::POINT_START);
+        if deployment.handlers()[handler].program().run(&mut activation, &mut turn) != Outcome::Suspended {
+            return None;
+        }
+    }
+    let mut bytes = vec![0; BODY_BYTES_MAX];
+    let length = continuation::encode(&subject.bundle.proofs()[handler], &activation, &mut bytes)?;
+    bytes.truncate(length);
+    Some((handler as u16, activation.body()[..body.len()].to_vec(), bytes))
+}
+
+/// Something that a hostile client sends to a deployment: header fields, body and continuation.
+fn hostile(subject: &Subject, deployment: &Deployment, random: &mut fastrand::Rng) -> (Header, Vec<u8>, Vec<u8>) {
+    let slot = if random.u8(..16) == 0 { random.u16(..) } else { random.u16(..16) };
+    let request = |handler: u16, body: &[u8]| {
+        let target = Target { deployment: deployment.index(), generation: GENERATION, handler };
+        Header::request(target, slot, random_sequence(), 0, body.len() as u16)
+    };
+    fn random_sequence() -> u32 {
+        fastrand::u32(..)
+    }
+    if random.bool()
+        && let Some((handler, mut body, mut bytes)) = continuation_of(subject, deployment, random)
+    {
+        if random.bool() {
+            for _ in 0..random.usize(1..4) {
+                let spoilt = if random.bool() { &mut body } else { &mut bytes };
+                let at = random.usize(..spoilt.len());
+                spoilt[at] ^= 1 << random.u8(..8);
+            }
+        }
+        let header = request(handler, &body);
+        return (Header { kind: Kind::Continuation, continuation_bytes: bytes.len() as u16, ..header }, body, bytes);
+    }
+    let action = match random.u8(..4) {
+        0 => Action::Read,
+        1 => Action::Write,
+        2 => Action::CompareSwap { expected: random.u64(..4), desired: random.u64(..) },
+        _ => Action::FetchAdd { addend: random.u64(..) },
+    };
+    let offset = if random.u8(..8) == 0 { random.u64(..) } else { random.u64(..2 << 17) };
+    let length_bytes = match action {
+        Action::Read | Action::Write => random.u32(..600),
+        _ => 8,
+    };
+    let mut body = WireOperation { action, offset, length_bytes }.emit().to_vec();
+    if action == Action::Write {
+        body.extend((0..length_bytes).map(|_| random.u8(..)));
+    }
+    if random.bool() {
+        let at = random.usize(..body.len());
+        body[at] ^= 1 << random.u8(..8);
+        body.truncate(random.usize(..=body.len()));
+    }
+    let header = request(random.u16(..4), &body);
+    (Header { kind: Kind::Udma, ..header }, body, Vec::new())
+}
+
+/// Sends hostile messages to the first deployment from a session with these grants. Returns how each was answered, and whether regions of the
+/// first deployment and of the second have changed.
+fn attack(grants: &Grants, rights: Rights) -> (BTreeMap<String, usize>, [bool; 2]) {
+    let mut random = fastrand::Rng::with_seed(0x6e61_616d_0005);
+    let subject = Subject::load("mica");
+    let (first, first_regions) = deploy(&subject, 1, rights, &mut random);
+    let (second, second_regions) = deploy(&subject, 2, Rights::ALL, &mut random);
+    let before = [corpus::contents(&first_regions), corpus::contents(&second_regions)];
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(first.clone()));
+    executor.apply(Command::Deploy(second));
+    let attach = |executor: &mut Executor<RingLink>, id, grants| {
+        let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        executor.apply(Command::Attach(ServerSession { id, link: server, slots: SlotTable::anonymous(16).unwrap(), grants }));
+        client
+    };
+    let mut hostile_link = attach(&mut executor, 5, grants.clone());
+    let mut invoking = Grants::none();
+    invoking.allow_invoke(2);
+    let neighbour_link = attach(&mut executor, 6, invoking);
+    let mut neighbour = Session::new(6, 16, vec![(1, neighbour_link)], None, Waiting { spin_us: 0 });
+    let mut answers = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let (header, body, bytes) = hostile(&subject, &first, &mut random);
+        assert!(hostile_link.room_bytes(8192).unwrap() >= 8192, "there is room for any message");
+        hostile_link.send(&header.emit(), &body, &bytes);
+        hostile_link.flush();
+        neighbour.submit(Target { deployment: 2, generation: GENERATION, handler: 0 }, None, &[0; 8], round as u64).unwrap();
+        neighbour.flush();
+        let mut served = 0;
+        for _ in 0..10_000 {
+            executor.turn(0);
+            served += neighbour.poll(|_| ()).unwrap();
+            while let Some(words) = hostile_link.next().expect("the link holds") {
+                let reply = Header::parse(&words).expect("an executor sends headers");
+                let how = reply.error.map_or("a result".to_owned(), |error| error.to_string());
+                *answers.entry(how).or_insert(0) += 1;
+                hostile_link.advance();
+            }
+            if served == 1 && executor.under_way() == 0 {
+                break;
+            }
+        }
+        assert_eq!(served, 1, "round {round}: the neighbour was not served");
+    }
+    assert_eq!(executor.under_way(), 0, "something is left under way");
+    let changed = [corpus::contents(&first_regions) != before[0], corpus::contents(&second_regions) != before[1]];
+    (answers, changed)
+}
+
+/// Without a direct grant nothing is resumed and no region is reached, however well-formed the message.
+#[test]
+fn without_a_direct_grant_nothing_is_accepted() {
+    let mut invoking = Grants::none();
+    invoking.allow_invoke(1);
+    for grants in [Grants::none(), invoking] {
+        let (answers, changed) = attack(&grants, Rights::ALL);
+        assert_eq!(changed, [false, false]);
+        let only: Vec<&str> = answers.keys().map(String::as_str).collect();
+        assert_eq!(only, [RuntimeError::NotGranted.to_string()], "{answers:?}");
+        assert_eq!(answers.values().sum::<usize>(), ROUNDS);
+    }
+}
+
+/// With one, what is well-formed is served, on that deployment alone, and nothing else is.
+#[test]
+fn a_direct_grant_reaches_its_own_deployment_only() {
+    let mut direct = Grants::none();
+    direct.allow_direct(1);
+    let (answers, changed) = attack(&direct, Rights::ALL);
+    println!("{answers:?}");
+    assert_eq!(changed, [true, false]);
+    let count = |error: RuntimeError| answers.get(&error.to_string()).copied().unwrap_or(0);
+    assert!(count(RuntimeError::BadContinuation) > 100 && count(RuntimeError::Malformed) > 1000, "{answers:?}");
+    assert!(answers["a result"] > 1000, "{answers:?}");
+}
+
+/// What the deployment may not do with a region, nobody may do through it.
+#[test]
+fn rights_of_a_binding_hold_on_the_wire() {
+    let subject = Subject::load("chase");
+    let mut random = fastrand::Rng::with_seed(3);
+    let (deployment, regions) = deploy(&subject, 1, Rights::READ, &mut random);
+    let before = corpus::contents(&regions);
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment));
+    let (server, mut client) = RingLink::pair(RingSizes::default()).unwrap();
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+    let operations = [Action::Read, Action::Write, Action::CompareSwap { expected: 0, desired: 1 }, Action::FetchAdd { addend: 1 }];
+    let outcomes = (1..).zip(operations).map(|(sequence, action)| {
+        let mut body = WireOperation { action, offset: 0, length_bytes: 8 }.emit().to_vec();
+        body.extend(if action == Action::Write { &[1; 8][..] } else { &[] });
+        let target = Target { deployment: 1, generation: GENERATION, handler: 0 };
+        let header = Header { kind: Kind::Udma, ..Header::request(target, 0, sequence, 0, body.len() as u16) };
+        client.send(&header.emit(), &body, &[]);
+        client.flush();
+        executor.turn(0);
+        let reply = Header::parse(&client.next().unwrap().expect("a reply")).unwrap();
+        client.advance();
+        (reply.error, reply.body_bytes)
+    });
+    let denied = (Some(RuntimeError::NotGranted), 0);
+    assert_eq!(outcomes.collect::<Vec<_>>(), [(None, 8), denied, denied, denied]);
+    assert_eq!(corpus::contents(&regions), before);
+}

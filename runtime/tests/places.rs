@@ -1,0 +1,163 @@
+//! The same messages at every place of an embedded cluster: this program is re-executed as supervisor and places, so it has a `main` of its
+//! own.
+//!
+//! The stream of messages is fixed by a seed; one is outstanding at a time. Whatever place and engine serve it, replies and regions are the same.
+
+#[path = "portability/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
+
+use corpus::Subject;
+use runtime::client::{Error, Waiting};
+use runtime::client_place::ClientPlaceOptions;
+use runtime::control::{Connection, ConnectionOptions};
+use runtime::engine::jit::JitEngine;
+use runtime::engine::{Engine, InterpreterEngine};
+use runtime::message::{Place, Target};
+use runtime::node::{Node, Options, embedded_name, enter};
+use runtime::place::NativePrograms;
+use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, Steer};
+use runtime::supervisor::protocol::EngineChoice;
+use runtime::supervisor::records::Binding;
+use runtime::transport::shared_memory::RingSizes;
+use std::collections::BTreeMap;
+
+/// Messages of a stream.
+const MESSAGES: usize = 60;
+const SEED: u64 = 0x6e61_616d_0004;
+
+/// Where a stream is served.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    At(Place),
+    /// From the client, which messages that only read leave before their first operation.
+    LeavingTheClient,
+}
+
+const WAYS: [Way; 4] = [Way::At(Place::Host), Way::At(Place::Nic), Way::At(Place::Client), Way::LeavingTheClient];
+
+/// A result or an error in words, with the reply's body.
+type Ending = (Result<i32, String>, Vec<u8>);
+
+/// What a stream leaves behind: each message's ending, and the regions.
+type Trail = (Vec<Ending>, Vec<Vec<u8>>);
+
+fn main() {
+    enter(&NativePrograms::default());
+    if std::env::args().any(|argument| argument == "--list") {
+        return println!("every_place_gives_the_same: test");
+    }
+    every_place_gives_the_same();
+    println!("test every_place_gives_the_same ... ok");
+}
+
+fn every_place_gives_the_same() {
+    let mut served: BTreeMap<Place, u64> = BTreeMap::new();
+    let mut moved = 0;
+    let subjects = Subject::all();
+    for engine in [EngineChoice::Interpreter, EngineChoice::Jit] {
+        let options = Options { nic_executors: 1, dma_latency_ns: 100, engine, pin: false, ..Options::new(embedded_name()) };
+        let node = Node::start(&options).expect("a cluster starts");
+        for subject in &subjects {
+            let mut expected: Option<Trail> = None;
+            for way in WAYS {
+                let (places, found) = Stream::new(&node, subject).serve(way, engine);
+                for place in places {
+                    *served.entry(place).or_default() += 1;
+                    moved += u64::from(way == Way::LeavingTheClient && place != Place::Client);
+                }
+                match &expected {
+                    None => expected = Some(found),
+                    Some(expected) => assert_same(subject, engine, way, expected, &found),
+                }
+            }
+        }
+        node.stop().expect("the cluster was running");
+    }
+    println!("messages by place: {served:?}, {moved} of a client's served elsewhere");
+    assert!([Place::Host, Place::Nic, Place::Client].iter().all(|place| served[place] > 500), "{served:?}");
+}
+
+fn assert_same(subject: &Subject, engine: EngineChoice, way: Way, expected: &Trail, found: &Trail) {
+    let name = &subject.name;
+    for (index, (expected, found)) in expected.0.iter().zip(&found.0).enumerate() {
+        assert_eq!(expected, found, "{name}, {engine:?}, {way:?}: message {index} of seed {SEED:#x}");
+    }
+    assert!(expected.1 == found.1, "{name}, {engine:?}, {way:?}: regions differ after seed {SEED:#x}");
+}
+
+/// A deployment with its regions, made anew.
+struct Stream<'a> {
+    node: &'a Node,
+    subject: &'a Subject,
+    contents: Vec<Vec<u8>>,
+    random: fastrand::Rng,
+    targets: Vec<Target>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(node: &'a Node, subject: &'a Subject) -> Stream<'a> {
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let contents = subject.region_contents(&mut random);
+        let control = node.control();
+        let mut bindings = BTreeMap::new();
+        for (region, content) in subject.bundle.bundle().meaning.environment.regions.iter().zip(&contents) {
+            control.create_region(&region.name, &CreateRegion { length_bytes: content.len() as u64, huge_pages: false }).unwrap();
+            control.load_region(&region.name, Box::new(std::io::Cursor::new(content.clone())), content.len() as u64).unwrap();
+            bindings.insert(region.name.clone(), Binding { region: region.name.clone(), rights: naamc::abi::Rights::ALL });
+        }
+        let file = control.upload_bundle(&subject.bundle.bundle().to_bytes()).unwrap().file;
+        let limits = Default::default();
+        let deploy = Deploy { file, bindings, constants: BTreeMap::new(), limits, engine: None };
+        let record = control.deploy(&subject.name, &deploy).unwrap();
+        let targets = subject.handlers().iter().map(|handler| record.target(&handler.function.name).unwrap()).collect();
+        Stream { node, subject, contents, random, targets }
+    }
+
+    /// Sends the stream, and takes everything away. Returns where each message ended, and what they left behind.
+    fn serve(mut self, way: Way, engine: EngineChoice) -> (Vec<Place>, Trail) {
+        let control = self.node.control();
+        let place = if let Way::At(place) = way { place } else { Place::Client };
+        control.steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place }).unwrap();
+        let mut session = Connection::open(self.node.address(), &ConnectionOptions::default()).unwrap();
+        if place == Place::Client {
+            let options = ClientPlaceOptions {
+                window: 4,
+                leaves_after: if way == Way::LeavingTheClient { 0 } else { u32::MAX },
+                rings: RingSizes::default(),
+                waiting: Waiting { spin_us: 0 },
+            };
+            let engine: &dyn Engine = if engine == EngineChoice::Jit { &JitEngine } else { &InterpreterEngine };
+            session.serve_here(control, &[&self.subject.name], engine, &options).unwrap();
+        }
+        let (mut places, mut endings) = (Vec::new(), Vec::new());
+        for message in 0..MESSAGES {
+            let handler = self.random.usize(..self.targets.len());
+            let body = self.subject.body(handler, &mut self.random);
+            let only_reads = !self.subject.handlers()[handler].manifest.has_effects;
+            match session.call(self.targets[handler], Some(message as u64), &body) {
+                Ok(reply) => {
+                    let stays = reply.place == place || (place == Place::Client && (!only_reads || way == Way::LeavingTheClient));
+                    assert!(stays, "{way:?}: message {message} ran at {}", reply.place);
+                    places.push(reply.place);
+                    endings.push((Ok(reply.result), reply.body));
+                }
+                Err(Error::Runtime(error)) => endings.push((Err(error.to_string()), Vec::new())),
+                Err(error) => panic!("message {message}: {error}"),
+            }
+        }
+        drop(session);
+        let mut regions = Vec::new();
+        for region in &self.subject.bundle.bundle().meaning.environment.regions {
+            let mut bytes = Vec::new();
+            control.save_region(&region.name, &mut bytes).unwrap();
+            regions.push(bytes);
+        }
+        control.undeploy(&self.subject.name).unwrap();
+        for region in &self.subject.bundle.bundle().meaning.environment.regions {
+            control.remove_region(&region.name).unwrap();
+        }
+        assert_eq!(regions.len(), self.contents.len());
+        (places, (endings, regions))
+    }
+}
