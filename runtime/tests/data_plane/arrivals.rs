@@ -13,7 +13,7 @@ use naamc::interpreter::Outcome;
 use runtime::client::{Session, Waiting};
 use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
 use runtime::engine::jit::JitEngine;
-use runtime::engine::{Program, Turn};
+use runtime::engine::Turn;
 use runtime::executor::{Command, Executor, Options, ServerSession};
 use runtime::memory::Region;
 use runtime::message::{Header, Kind, RuntimeError, Target};
