@@ -1,5 +1,9 @@
 //! The command line: every flag once, with its help; and what of it cannot be asked for.
 
+mod redis;
+
+pub use redis::{Baseline, Redis};
+
 use crate::mica::{HEAP_BYTES_MAX, heap_bytes};
 use crate::workload::distribution::Distribution;
 use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN};
@@ -31,6 +35,7 @@ Examples:
   naam-bench ycsb --workload A --clients 2 --host 2
   naam-bench ycsb --compare native                what portability costs
   naam-bench ycsb --cluster staging --json        against a cluster that runs
+  naam-bench baseline redis                       the same requests against Redis
 
 Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
 
@@ -43,6 +48,12 @@ pub enum Command {
     /// its own.
     #[command(after_help = EXAMPLES)]
     Ycsb(Box<Ycsb>),
+    /// Serves the same requests from NAAM and from another server, and reports the ratio
+    Baseline {
+        /// The other server.
+        #[command(subcommand)]
+        baseline: Baseline,
+    },
 }
 
 /// Which engine serves the requests.
@@ -177,7 +188,7 @@ mod tests {
     fn ycsb(arguments: &[&str]) -> Result<Ycsb, clap::Error> {
         let all = ["naam-bench", "ycsb"].iter().chain(arguments);
         Arguments::try_parse_from(all).map(|arguments| {
-            let Command::Ycsb(ycsb) = arguments.command;
+            let Command::Ycsb(ycsb) = arguments.command else { panic!("it is ycsb") };
             *ycsb
         })
     }

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// MICA's handlers, compiled: nobody needs a C compiler to measure.
 pub const MICA_ELF: &[u8] = include_bytes!("../../testdata/handlers/mica.o");
 /// How long a client that may spin looks for answers before it sleeps, in microseconds.
-const SPIN_US: u32 = 50;
+pub const SPIN_US: u32 = 50;
 
 /// The programs that a place of this program runs as [`Engine::Native`].
 pub fn native_programs() -> NativePrograms {

@@ -1,4 +1,6 @@
 //! Experiments: what is run in which order, and how counts become a report.
 
+pub mod baseline;
 mod clients;
+mod served;
 pub mod ycsb;

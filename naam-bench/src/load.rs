@@ -123,6 +123,17 @@ impl Shared {
         }
     }
 
+    /// The same for a server that cannot modify a value itself: there a read-modify-write reads a value and then writes one of its own
+    /// version, as a client of YCSB does.
+    pub fn overwriting(self) -> Shared {
+        Shared { stamp: Stamp::Versioned, ..self }
+    }
+
+    /// Whether the server itself changes values, and so counts their versions.
+    fn server_modifies(&self) -> bool {
+        self.stamp == Stamp::Counted
+    }
+
     /// Lets all clients go on to this phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
@@ -331,23 +342,28 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         let (key_bytes, value_bytes) = (self.shared.key_bytes, self.shared.value_bytes);
         let request = &mut self.request;
         let value_start = mica::value_offset(key_bytes);
+        let adds = operation == Operation::ReadModifyWrite && self.shared.server_modifies();
         let (handler, length) = match operation {
             Operation::Read => {
                 mica::write_item_header(request, key_bytes, 0);
                 (Handler::Get, mica::ITEM_HEADER_BYTES + key_bytes)
             }
-            Operation::Update | Operation::Insert => {
-                mica::write_item_header(request, key_bytes, value_bytes);
-                self.shared.stamp.fill(number, version, &mut request[value_start..value_start + value_bytes]);
-                let handler = if operation == Operation::Update { Handler::Put } else { Handler::Insert };
-                (handler, value_start + value_bytes)
-            }
-            Operation::ReadModifyWrite => {
+            Operation::ReadModifyWrite if adds => {
                 mica::write_add_header(request, key_bytes, 0, VERSION_STEP);
                 (Handler::ReadModifyWrite, mica::ADD_HEADER_BYTES + key_bytes)
             }
+            Operation::Update | Operation::Insert | Operation::ReadModifyWrite => {
+                mica::write_item_header(request, key_bytes, value_bytes);
+                self.shared.stamp.fill(number, version, &mut request[value_start..value_start + value_bytes]);
+                let handler = match operation {
+                    Operation::Insert => Handler::Insert,
+                    Operation::ReadModifyWrite => Handler::ReadModifyWrite,
+                    _ => Handler::Put,
+                };
+                (handler, value_start + value_bytes)
+            }
         };
-        let key_start = if operation == Operation::ReadModifyWrite { mica::ADD_HEADER_BYTES } else { mica::ITEM_HEADER_BYTES };
+        let key_start = if adds { mica::ADD_HEADER_BYTES } else { mica::ITEM_HEADER_BYTES };
         write_key(number, &mut request[key_start..key_start + key_bytes]);
         let hash = request[key_start..].first_chunk::<KEY_BYTES_MIN>().map_or(0, |key| u64::from_le_bytes(*key));
         self.connection.submit(handler, hash, tag, &request[..length])
@@ -395,16 +411,16 @@ fn check(shared: &Shared, measured: &mut Measurement, request: &Pending, result:
     let number = request.number;
     let version = match request.operation {
         Operation::Insert | Operation::Update => return,
-        Operation::Read => {
+        Operation::ReadModifyWrite if shared.server_modifies() => {
+            measured.values_checked += 1;
+            mica::parse_add(body).filter(|word| *word as u32 == number as u32).map(|word| (word >> 32) as u32)
+        }
+        Operation::Read | Operation::ReadModifyWrite => {
             measured.values_checked += 1;
             match mica::parse_item(body, shared.key_bytes) {
                 Some((key, value)) if is_key(number, key) => shared.stamp.check(number, shared.value_bytes, value),
                 _ => None,
             }
-        }
-        Operation::ReadModifyWrite => {
-            measured.values_checked += 1;
-            mica::parse_add(body).filter(|word| *word as u32 == number as u32).map(|word| (word >> 32) as u32)
         }
     };
     let newest = shared.versions.newest(number);

@@ -1,7 +1,7 @@
 //! Drives workloads against NAAM and reports what they cost.
 //!
 //! A module uses only the modules below it; lowest first: workload, mica, args, measurement, native, load, connection, report,
-//! interruption, cluster, experiment.
+//! interruption, redis, cluster, experiment.
 
 mod args;
 mod cluster;
@@ -12,11 +12,13 @@ mod load;
 mod measurement;
 mod mica;
 mod native;
+mod redis;
 mod report;
 mod workload;
 
-use args::{Arguments, Command, Ycsb};
+use args::{Arguments, Baseline, Command, Redis, Ycsb};
 use clap::Parser;
+use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -29,37 +31,51 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     runtime::node::enter(&cluster::native_programs());
-    let Command::Ycsb(options) = Arguments::parse().command;
-    ExitCode::from(ycsb(&options))
+    redis::server::enter();
+    let code = match Arguments::parse().command {
+        Command::Ycsb(options) => ycsb(&options),
+        Command::Baseline { baseline: Baseline::Redis(options) } => baseline_redis(&options),
+    };
+    ExitCode::from(code.unwrap_or_else(|code| code))
 }
 
-fn ycsb(options: &Ycsb) -> u8 {
-    let mix = match options.mix() {
-        Ok(mix) => mix,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return USAGE;
-        }
-    };
-    let report = match experiment::ycsb::run(options, &mix) {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return FAILED;
-        }
-    };
-    let text = if options.json {
-        match serde_json::to_string_pretty(&report) {
-            Ok(json) => json + "\n",
-            Err(error) => {
-                eprintln!("error: writing the report: {error}");
-                return FAILED;
-            }
-        }
+fn ycsb(options: &Ycsb) -> Result<u8, u8> {
+    let mix = options.mix().map_err(usage)?;
+    let report = experiment::ycsb::run(options, &mix).map_err(failed)?;
+    print(options.json, &report, || report::text::render(&report))?;
+    Ok(verdict(report.stands()))
+}
+
+fn baseline_redis(options: &Redis) -> Result<u8, u8> {
+    let mix = options.mix().map_err(usage)?;
+    let report = experiment::baseline::run(options, &mix).map_err(failed)?;
+    print(options.ycsb.json, &report, || report::baseline::render(&report))?;
+    Ok(verdict(report.stands()))
+}
+
+fn usage(error: String) -> u8 {
+    eprintln!("error: {error}");
+    USAGE
+}
+
+fn failed(error: anyhow::Error) -> u8 {
+    eprintln!("error: {error:#}");
+    FAILED
+}
+
+fn verdict(stands: bool) -> u8 {
+    if stands { STANDS } else { FAILED }
+}
+
+/// Prints a report: as JSON, or the text.
+fn print(json: bool, report: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), u8> {
+    let text = if json {
+        serde_json::to_string_pretty(report).map_err(|error| failed(anyhow::Error::new(error).context("writing the report")))?
+            + "\n"
     } else {
-        report::text::render(&report)
+        text()
     };
     // Whoever closed the pipe does not want the rest.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    if report.stands() { STANDS } else { FAILED }
+    Ok(())
 }

@@ -142,6 +142,12 @@ pub fn parse_item(reply: &[u8], key_bytes: usize) -> Option<(&[u8], &[u8])> {
     (usize::from(header[0]) == key_bytes && reply.len() == value_start + value_bytes).then_some((key, value))
 }
 
+/// Bytes of a record by its header, with a key of this length.
+pub fn item_bytes(record: &[u8], key_bytes: usize) -> usize {
+    let value_bytes = record.get(2..4).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_le_bytes(*bytes));
+    value_offset(key_bytes) + usize::from(value_bytes)
+}
+
 /// The field as it was before a `read_modify_write`.
 pub fn parse_add(reply: &[u8]) -> Option<u64> {
     let number = reply.get(ITEM_HEADER_BYTES..ADD_HEADER_BYTES)?.first_chunk::<8>()?;
@@ -183,6 +189,7 @@ mod tests {
             message[ITEM_HEADER_BYTES..ITEM_HEADER_BYTES + key_bytes].fill(7);
             message[start..].fill(9);
             let (key, value) = parse_item(&message, key_bytes).unwrap();
+            assert_eq!(item_bytes(&message, key_bytes), message.len());
             assert_eq!((key, value), (&vec![7; key_bytes][..], &[9; 100][..]));
             assert_eq!(parse_item(&message[..message.len() - 1], key_bytes), None);
             assert_eq!(parse_item(&message, key_bytes - 1), None);

@@ -2,14 +2,14 @@
 
 use crate::cluster::Cluster;
 use crate::connection::SessionConnection;
-use crate::load::{Client, Phase, Shared, Source};
+use crate::load::{Client, Connection, Phase, Shared, Source};
 use crate::measurement::Measurement;
 use crate::workload::distribution::Distribution;
 use crate::workload::stream::Stream;
 use anyhow::{Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use runtime::clock::MonotonicClock;
-use runtime::control::Connection;
+use runtime::control;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,28 +21,55 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often a spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
-/// All clients, each with its session.
-pub struct Clients {
-    connections: Vec<SessionConnection<Connection>>,
+/// All clients, each with its connection.
+pub struct Clients<C> {
+    connections: Vec<C>,
     /// The processor of each client, where there are enough.
     processors: Vec<usize>,
     window: usize,
     clock: MonotonicClock,
 }
 
-impl Clients {
+/// Clients with sessions of a cluster.
+pub type ClusterClients = Clients<SessionConnection<control::Connection>>;
+
+impl ClusterClients {
     /// Connects them to a cluster.
-    pub fn connect(cluster: &Cluster, clients: usize, window: u16, key_bytes: usize, value_bytes: usize) -> Result<Clients> {
+    pub fn connect(cluster: &Cluster, clients: usize, window: u16, key_bytes: usize, value_bytes: usize) -> Result<ClusterClients> {
         let processors = processors(clients, cluster.executors() as usize);
-        let spin = clients + cluster.working() as usize <= allowed().len();
+        let spin = clients + cluster.working() as usize <= allowed_processors().len();
         let connect = |_| cluster.connect(window, key_bytes, value_bytes, spin);
         let connections = (0..clients).map(connect).collect::<Result<_>>()?;
-        Ok(Clients { connections, processors, window: usize::from(window), clock: MonotonicClock::new() })
+        Ok(Clients::new(connections, processors, window))
     }
 
-    /// Inserts records until there are so many.
-    pub fn load(&mut self, shared: &Shared, records: u64) -> Result<Measurement> {
-        let progress = bar(records, "loading  {wide_bar} {human_pos} of {human_len} records");
+    /// Runs the streams against one engine for so long, after a warm-up; returns how busy the executors were, too, in percent each.
+    pub fn measure_engine(
+        &mut self,
+        cluster: &Cluster,
+        engine: crate::args::Engine,
+        turn: &mut Turn<'_>,
+    ) -> Result<(Measurement, Vec<f64>)> {
+        let targets = cluster.targets(engine)?;
+        self.connections.iter_mut().for_each(|connection| connection.turn_to(targets));
+        self.measure(turn, || cluster.busy_ns().ok())
+    }
+}
+
+impl<C: Connection + Send> Clients<C> {
+    /// Clients with these connections, each on its processor if there are any.
+    pub fn new(connections: Vec<C>, processors: Vec<usize>, window: u16) -> Clients<C> {
+        Clients { connections, processors, window: usize::from(window), clock: MonotonicClock::new() }
+    }
+
+    /// The processor of each client; none if they are not pinned.
+    pub fn processors(&self) -> &[usize] {
+        &self.processors
+    }
+
+    /// Inserts records until there are so many. `server` says what is loaded, if there are several.
+    pub fn load(&mut self, shared: &Shared, records: u64, server: &str) -> Result<Measurement> {
+        let progress = bar(records, "loading  {prefix}{wide_bar} {human_pos} of {human_len} records").with_prefix(prefix(server));
         let loaded = self.run(
             shared,
             |_| Source::Load(records),
@@ -53,10 +80,10 @@ impl Clients {
     }
 
     /// Reads every record once.
-    pub fn sweep(&mut self, shared: &Shared) -> Result<Measurement> {
+    pub fn sweep(&mut self, shared: &Shared, server: &str) -> Result<Measurement> {
         let (records, step) = (shared.versions.acknowledged(), self.connections.len() as u64);
         let before = shared.answered.load(Ordering::Relaxed);
-        let progress = bar(records, "checking {wide_bar} {human_pos} of {human_len} records");
+        let progress = bar(records, "checking {prefix}{wide_bar} {human_pos} of {human_len} records").with_prefix(prefix(server));
         let swept = self.run(
             shared,
             |client| Source::Sweep { next: client as u64, step },
@@ -66,15 +93,9 @@ impl Clients {
         swept
     }
 
-    /// Runs the streams against one engine for so long, after a warm-up; returns how busy the executors were, too, in percent each.
-    pub fn measure(
-        &mut self,
-        cluster: &Cluster,
-        engine: crate::args::Engine,
-        turn: &mut Turn<'_>,
-    ) -> Result<(Measurement, Vec<f64>)> {
-        let targets = cluster.targets(engine)?;
-        self.connections.iter_mut().for_each(|connection| connection.turn_to(targets));
+    /// Runs the streams for so long, after a warm-up; returns how busy the threads that serve were, too, in percent each: `busy_ns` tells
+    /// how long each has worked so far, in nanoseconds, if anybody knows.
+    pub fn measure(&mut self, turn: &mut Turn<'_>, busy_ns: impl Fn() -> Option<Vec<u64>>) -> Result<(Measurement, Vec<f64>)> {
         let Turn { shared, streams, distribution, seconds, progress, done } = turn;
         let (shared, distribution, seconds) = (*shared, *distribution, *seconds);
         let mut streams: Vec<Option<&mut Stream>> = streams.iter_mut().map(Some).collect();
@@ -85,11 +106,11 @@ impl Clients {
             |client| Source::Stream(streams[client].take().expect("each client takes its stream once"), distribution),
             |started| {
                 if busy.before.is_none() && started >= WARM_UP {
-                    busy.before = cluster.busy_ns().ok().map(|busy_ns| (Instant::now(), busy_ns));
+                    busy.before = Some((Instant::now(), busy_ns()));
                     shared.enter(Phase::Measure);
                 } else if busy.after.is_none() && busy.elapsed() >= seconds {
                     shared.enter(Phase::Stop);
-                    busy.after = cluster.busy_ns().ok().map(|busy_ns| (Instant::now(), busy_ns));
+                    busy.after = Some((Instant::now(), busy_ns()));
                 }
                 progress.set_position((**done + busy.elapsed().min(seconds)).as_millis() as u64);
             },
@@ -149,11 +170,11 @@ pub struct Turn<'a> {
     pub done: &'a mut Duration,
 }
 
-/// How long executors had worked, before and after.
+/// When a measurement began and ended, and how long each serving thread had worked then, if anybody knows.
 #[derive(Default)]
 struct Busy {
-    before: Option<(Instant, Vec<u64>)>,
-    after: Option<(Instant, Vec<u64>)>,
+    before: Option<(Instant, Option<Vec<u64>>)>,
+    after: Option<(Instant, Option<Vec<u64>>)>,
 }
 
 impl Busy {
@@ -161,9 +182,9 @@ impl Busy {
         self.before.as_ref().map_or(Duration::ZERO, |(at, _)| at.elapsed())
     }
 
-    /// The share of the time between in which each executor worked; nothing if the cluster did not tell.
+    /// The share of the time between in which each of them worked; nothing if that is not known.
     fn percent(&self) -> Vec<f64> {
-        let (Some((from, before)), Some((to, after))) = (&self.before, &self.after) else { return Vec::new() };
+        let (Some((from, Some(before))), Some((to, Some(after)))) = (&self.before, &self.after) else { return Vec::new() };
         let elapsed_ns = (*to - *from).as_nanos() as f64;
         before
             .iter()
@@ -173,16 +194,16 @@ impl Busy {
     }
 }
 
-/// Processors for the clients, from the first on: executors take the last ones. None if there are too few for all.
-fn processors(clients: usize, executors: usize) -> Vec<usize> {
-    let allowed = allowed();
-    if clients + executors <= allowed.len() { allowed.into_iter().take(clients).collect() } else { Vec::new() }
-}
-
-/// Processors that this process may use.
-fn allowed() -> Vec<usize> {
+/// The processors that this process may use.
+pub fn allowed_processors() -> Vec<usize> {
     let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
     (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect()
+}
+
+/// Processors for the clients, from the first on: executors take the last ones. None if there are too few for all.
+pub fn processors(clients: usize, executors: usize) -> Vec<usize> {
+    let allowed = allowed_processors();
+    if clients + executors <= allowed.len() { allowed.into_iter().take(clients).collect() } else { Vec::new() }
 }
 
 fn pin(processor: Option<usize>) {
@@ -191,6 +212,11 @@ fn pin(processor: Option<usize>) {
     set.set(processor);
     // A run that may not be pinned is still a run.
     let _ = sched_setaffinity(None, &set);
+}
+
+/// A server's name before a bar.
+fn prefix(server: &str) -> String {
+    if server.is_empty() { String::new() } else { format!("{server} ") }
 }
 
 /// Says on standard error, if that is a terminal, that something is going on of which nobody knows how long it takes.

@@ -1,6 +1,6 @@
 //! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
 
-use super::{Report, Run};
+use super::{Machine, Parameters, Report, Run};
 use naamc::quantity::{counted, grouped};
 use std::fmt::Write;
 
@@ -11,18 +11,27 @@ const FIGURE_COLUMNS: usize = 14;
 
 /// The whole report, with a newline at its end.
 pub fn render(report: &Report) -> String {
-    let mut out = head(report);
     let runs: Vec<&Run> =
         std::iter::once(&report.run).chain(report.comparison.iter().map(|comparison| &comparison.native)).collect();
+    let mut out = head(&report.parameters, &report.machine);
     out.push('\n');
+    rows(&mut out, &runs.iter().map(|run| run.engine).collect::<Vec<_>>(), &runs);
+    out.push_str(&foot(report, &runs));
+    out
+}
+
+/// One row a figure, one column a run.
+pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
+    let mut line = format!("  {:<LABEL_COLUMNS$}", "");
+    names.iter().for_each(|name| line.push_str(&format!("{name:>FIGURE_COLUMNS$}")));
+    let _ = writeln!(out, "{line}");
     let mut row = |label: &str, unit: &str, figure: &dyn Fn(&Run) -> String| {
         let mut line = format!("  {label:<LABEL_COLUMNS$}");
-        for run in &runs {
+        for run in runs {
             let _ = write!(line, "{:>FIGURE_COLUMNS$}", figure(run));
         }
         let _ = writeln!(out, "{}", format!("{line}  {unit}").trim_end());
     };
-    row("", "", &|run| run.engine.name().to_owned());
     row("throughput", "requests/s", &|run| grouped(run.throughput_ops_per_second.round() as u64));
     row("latency p50", "us", &|run| decimal(run.latency_us_p50));
     row("        p90", "us", &|run| decimal(run.latency_us_p90));
@@ -30,17 +39,17 @@ pub fn render(report: &Report) -> String {
     row("        p99.9", "us", &|run| decimal(run.latency_us_p99_9));
     row("        p99.99", "us", &|run| decimal(run.latency_us_p99_99));
     row("        max", "us", &|run| decimal(run.latency_us_max));
-    row("UDMA operations", "per request", &|run| format!("{:.2}", run.udma_operations_per_request));
-    row("suspensions", "per request", &|run| format!("{:.2}", run.suspensions_per_request));
+    row("UDMA operations", "per request", &|run| known(run.udma_operations_per_request));
+    row("suspensions", "per request", &|run| known(run.suspensions_per_request));
     row("executors busy", "% of the time", &|run| {
         let busy = &run.executor_utilisation_percent;
         if busy.is_empty() { "unknown".to_owned() } else { format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64) }
     });
     row("requests", "", &|run| grouped(run.requests));
-    for name in result_names(&runs) {
+    for name in result_names(runs) {
         row(&format!("  {}", name.replace('_', " ")), "", &|run| grouped(run.results.get(name).copied().unwrap_or(0)));
     }
-    for error in error_names(&runs) {
+    for error in error_names(runs) {
         row(&format!("  {error}"), "", &|run| grouped(run.errors.get(error).copied().unwrap_or(0)));
     }
     if runs.iter().any(|run| run.busy > 0) {
@@ -48,12 +57,10 @@ pub fn render(report: &Report) -> String {
     }
     row("values checked", "", &|run| grouped(run.values_checked));
     row("  wrong", "", &|run| grouped(run.values_wrong));
-    out.push_str(&foot(report, &runs));
-    out
 }
 
-fn head(report: &Report) -> String {
-    let parameters = &report.parameters;
+/// What was asked, and where it ran.
+pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
     let places: Vec<String> =
         parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
     format!(
@@ -70,8 +77,8 @@ fn head(report: &Report) -> String {
         counted(parameters.clients, "client"),
         parameters.window_requests,
         parameters.transport.replace('_', " "),
-        counted(report.machine.cores, "core"),
-        report.machine.cpu_model,
+        counted(machine.cores, "core"),
+        machine.cpu_model,
     )
 }
 
@@ -87,7 +94,7 @@ fn foot(report: &Report, runs: &[&Run]) -> String {
             comparison.ratio_to_native_max
         );
     }
-    let seconds: Vec<String> = runs.iter().map(|run| format!("{:.1} s of {}", run.seconds, run.engine.name())).collect();
+    let seconds: Vec<String> = runs.iter().map(|run| format!("{:.1} s of {}", run.seconds, run.engine)).collect();
     let _ = writeln!(
         out,
         "loaded {} in {:.1} s, measured {}",
@@ -96,13 +103,23 @@ fn foot(report: &Report, runs: &[&Run]) -> String {
         seconds.join(" and ")
     );
     let _ = writeln!(out, "read {} again at the end", counted(report.records_checked_at_end, "record"));
+    failures(&mut out, runs);
+    out
+}
+
+/// What was wrong, if anything was.
+pub(super) fn failures(out: &mut String, runs: &[&Run]) {
     for example in runs.iter().flat_map(|run| &run.wrong_examples) {
         let _ = writeln!(out, "wrong value: {example}");
     }
-    if !report.stands() {
+    if !runs.iter().all(|run| run.stands()) {
         out.push_str("This run failed: a request ended in something other than ok, or a value was wrong.\n");
     }
-    out
+}
+
+/// A figure that some servers do not have.
+fn known(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
 }
 
 fn result_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {

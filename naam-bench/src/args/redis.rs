@@ -1,0 +1,113 @@
+//! `naam-bench baseline redis`: the options of `ycsb`, but for those that make no sense beside a private server.
+
+use super::Ycsb;
+use crate::workload::mix::Mix;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  naam-bench baseline redis                       YCSB-B over a million records, against Redis
+  naam-bench baseline redis --workload A --distribution zipfian --window 256
+  naam-bench baseline redis --server ~/valkey/src/valkey-server --json
+
+A server that is installed is enough: naam-bench starts one of its own on a Unix socket in a private directory, which keeps nothing on
+disk, and ends it. Reads are GET; updates and inserts are SET; a read-modify-write is GET and then SET.
+
+Exit codes: 0 the report stands, 1 a wrong value or a failed request on either side, 2 usage.";
+
+/// Other servers that can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Baseline {
+    /// Serves a YCSB mix from NAAM and from Redis, in turns, and reports the ratio
+    ///
+    /// Both serve the same requests to the same number of clients with the same window; every value that is read from either is
+    /// checked.
+    #[command(after_help = EXAMPLES)]
+    Redis(Box<Redis>),
+}
+
+/// `naam-bench baseline redis`.
+#[derive(Args, Clone, Debug)]
+#[command(mut_args(hide_foreign))]
+pub struct Redis {
+    /// The workload and the load, as for `ycsb`.
+    #[command(flatten)]
+    pub ycsb: Ycsb,
+    /// The Redis server to start [default: redis-server or valkey-server in PATH]
+    #[arg(long, value_name = "PATH", help_heading = "Redis")]
+    pub server: Option<PathBuf>,
+    /// Turns of each of the two, 1 to 100; the time to measure is divided among them
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100), help_heading = "Redis")]
+    pub turns: u64,
+}
+
+/// Options of `ycsb` that this does not have.
+const FOREIGN: [&str; 3] = ["cluster", "compare", "pairs"];
+
+fn hide_foreign(argument: clap::Arg) -> clap::Arg {
+    if FOREIGN.contains(&argument.get_id().as_str()) { argument.hide(true) } else { argument }
+}
+
+impl Redis {
+    /// The operations, or why they cannot be served: a usage error.
+    pub fn mix(&self) -> Result<Mix, String> {
+        if self.ycsb.cluster.is_some() {
+            return Err(
+                "NAAM and Redis are compared on the same cores, each in a process of its own: leave out --cluster".to_owned()
+            );
+        }
+        if self.ycsb.compare.is_some() {
+            return Err("this compares with Redis, and --turns says how often: leave out --compare and --pairs".to_owned());
+        }
+        self.ycsb.mix()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Arguments, Command};
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    fn redis(arguments: &[&str]) -> Result<Redis, clap::Error> {
+        let all = ["naam-bench", "baseline", "redis"].iter().chain(arguments);
+        Arguments::try_parse_from(all).map(|arguments| {
+            let Command::Baseline { baseline: Baseline::Redis(redis) } = arguments.command else { panic!("it is a baseline") };
+            *redis
+        })
+    }
+
+    /// The options are those of `ycsb`, and its defaults; what makes no sense here is neither shown nor taken.
+    #[test]
+    fn options_are_those_of_ycsb() {
+        let defaults = redis(&[]).unwrap();
+        assert_eq!((defaults.turns, defaults.server.is_none(), defaults.ycsb.records), (5, true, 1_000_000));
+        assert!(defaults.mix().is_ok());
+        let all = ["--workload", "F", "--clients", "2", "--window", "64", "--distribution", "uniform", "--turns", "100", "--json"];
+        assert!(redis(&all).unwrap().mix().is_ok());
+        let mut command = Arguments::command();
+        let baseline = command.find_subcommand_mut("baseline").expect("there is baseline");
+        let help = baseline.find_subcommand_mut("redis").expect("there is redis").render_long_help().to_string();
+        for shown in ["--workload", "--window", "--turns", "--server", "Examples:"] {
+            assert!(help.contains(shown), "{shown} is missing: {help}");
+        }
+        for hidden in FOREIGN {
+            assert!(!help.contains(&format!("--{hidden} ")), "--{hidden} is shown: {help}");
+        }
+    }
+
+    #[test]
+    fn impossible_requests_are_refused() {
+        let refused: [&[&str]; 5] = [
+            &["--cluster", "x"],
+            &["--compare", "native"],
+            &["--turns", "0"],
+            &["--workload", "E"],
+            &["--compare", "native", "--pairs", "3"],
+        ];
+        for arguments in refused {
+            assert!(!redis(arguments).is_ok_and(|redis| redis.mix().is_ok()), "{arguments:?} was taken");
+        }
+    }
+}
