@@ -24,6 +24,9 @@ const WAIT: Duration = Duration::from_millis(50);
 /// Bytes of a command beside its key and value at most: three bulk strings, one of them `GET` or `SET`, after the number of them.
 const COMMAND_OVERHEAD_BYTES_MAX: usize = 4 + 3 * BULK_OVERHEAD_BYTES_MAX + 3;
 
+/// Why there are no more replies, if the server is gone.
+const CLOSED: &str = "the server closed the connection";
+
 /// A request under way: what its next reply means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -122,6 +125,7 @@ impl RedisConnection {
                 Ok(bytes) => self.sent_bytes += bytes,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(CLOSED.to_owned()),
                 Err(error) => return Err(format!("sending to the server: {error}")),
             }
         }
@@ -142,7 +146,7 @@ impl RedisConnection {
             return Ok(0);
         }
         match recv(&self.stream, &mut self.input[self.arrived_bytes..], RecvFlags::empty()) {
-            Ok((0, _)) => Err("the server closed the connection".to_owned()),
+            Ok((0, _)) | Err(Errno::CONNRESET) => Err(CLOSED.to_owned()),
             Ok((bytes, _)) => {
                 self.arrived_bytes += bytes;
                 Ok(bytes)
