@@ -1,7 +1,9 @@
 //! The command line: every flag once, with its help; and what of it cannot be asked for.
 
+mod invoke;
 mod redis;
 
+pub use invoke::Invoke;
 pub use redis::{Baseline, Redis};
 
 use crate::mica::{HEAP_BYTES_MAX, heap_bytes};
@@ -36,6 +38,7 @@ Examples:
   naam-bench ycsb --compare native                what portability costs
   naam-bench ycsb --cluster staging --json        against a cluster that runs
   naam-bench baseline redis                       the same requests against Redis
+  naam-bench invoke tally/tally --template t.json     messages of your own against a cluster that runs
 
 Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
 
@@ -54,6 +57,12 @@ pub enum Command {
         #[command(subcommand)]
         baseline: Baseline,
     },
+    /// Sends messages drawn from a template to a handler of a running cluster, and counts what comes back
+    ///
+    /// Draws and encodes the messages, sends them in a closed loop, and prints a report: throughput, latency, results, errors, and what
+    /// each request cost.
+    #[command(after_help = invoke::EXAMPLES)]
+    Invoke(Box<Invoke>),
 }
 
 /// Which engine serves the requests.

@@ -132,15 +132,14 @@ impl Cluster {
             }
         };
         let status = control.status()?;
-        let places =
-            status.places.iter().map(|place| Place { kind: place.place.to_string(), executors: place.executors.len() as u64 });
+        let places = places(&status);
         let made = Made { control: control.clone(), regions: Vec::new(), deployments: Vec::new() };
         let made = Arc::new(Mutex::new(made));
         if node.is_none() {
             remove_when_interrupted(&made)?;
         }
         let (regions, deployments) = (BTreeMap::new(), Vec::new());
-        let mut cluster = Cluster { control, node, made, regions, deployments, places: places.collect() };
+        let mut cluster = Cluster { control, node, made, regions, deployments, places };
         cluster.create_regions(wanted)?;
         let engines = if cluster.node.is_some() { wanted.engines.clone() } else { vec![engine_of(&status)?] };
         cluster.deploy(&engines)?;
@@ -221,12 +220,8 @@ impl Cluster {
 
     /// A session for so many requests under way, of records with so many bytes, whose client may `spin` while it waits.
     pub fn connect(&self, window: u16, key_bytes: usize, value_bytes: usize, spin: bool) -> Result<SessionConnection<Connection>> {
-        let record_bytes = runtime::transport::body_record_bytes(mica::value_offset(key_bytes) + value_bytes) as u64;
-        // Twice the window, since a ring gives back its room late.
-        let ring_bytes = (u64::from(window) * 2 * record_bytes).next_power_of_two().min(RING_BYTES_MAX.into()) as u32;
-        let default = RingSizes::default();
-        let rings =
-            RingSizes { request_bytes: ring_bytes.max(default.request_bytes), reply_bytes: ring_bytes.max(default.reply_bytes) };
+        let record_bytes = mica::value_offset(key_bytes) + value_bytes;
+        let rings = rings(window, record_bytes, record_bytes);
         let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
         let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting })?;
         let (_, _, targets) = self.deployments.first().context("nothing is deployed")?;
@@ -235,8 +230,7 @@ impl Cluster {
 
     /// For each executor, the time that it has worked so far, in nanoseconds.
     pub fn busy_ns(&self) -> Result<Vec<u64>> {
-        let status = self.control.status()?;
-        Ok(status.places.iter().flat_map(|place| &place.executors).map(|executor| executor.counters.busy_ns).collect())
+        Ok(busy_ns(&self.control.status()?))
     }
 
     /// Removes what was made, and stops the cluster if it is this program's.
@@ -257,9 +251,34 @@ impl Drop for Cluster {
     }
 }
 
+/// Rings for so many requests under way, with bodies of so many bytes there and back.
+pub fn rings(window: u16, request_bytes: usize, reply_bytes: usize) -> RingSizes {
+    let ring_bytes = |body_bytes: usize, least: u32| {
+        let record_bytes = runtime::transport::body_record_bytes(body_bytes) as u64;
+        // Twice the window, since a ring gives back its room late.
+        let wanted = (u64::from(window) * 2 * record_bytes).next_power_of_two().min(RING_BYTES_MAX.into()) as u32;
+        wanted.max(least)
+    };
+    let least = RingSizes::default();
+    RingSizes {
+        request_bytes: ring_bytes(request_bytes, least.request_bytes),
+        reply_bytes: ring_bytes(reply_bytes, least.reply_bytes),
+    }
+}
+
 /// A name in a cluster that no other run of this program takes.
 fn own_name(what: &str) -> String {
     format!("naam-bench-{}-{what}", std::process::id())
+}
+
+/// The places of a cluster.
+pub fn places(status: &Status) -> Vec<Place> {
+    status.places.iter().map(|place| Place { kind: place.place.to_string(), executors: place.executors.len() as u64 }).collect()
+}
+
+/// For each executor, the time that it has worked so far, in nanoseconds.
+pub fn busy_ns(status: &Status) -> Vec<u64> {
+    status.places.iter().flat_map(|place| &place.executors).map(|executor| executor.counters.busy_ns).collect()
 }
 
 fn choice(engine: Engine) -> EngineChoice {

@@ -2,5 +2,6 @@
 
 pub mod baseline;
 mod clients;
+pub mod invoke;
 mod served;
 pub mod ycsb;

@@ -93,7 +93,7 @@ pub struct Shared {
     /// Bytes of a value.
     pub value_bytes: usize,
     /// Where the run stands.
-    pub phase: AtomicU8,
+    pub phase: CurrentPhase,
     /// Requests answered so far, for progress.
     pub answered: AtomicU64,
 }
@@ -110,6 +110,27 @@ pub enum Phase {
     Stop,
 }
 
+/// The phase that all clients of a run are in, or go on to.
+#[derive(Debug, Default)]
+pub struct CurrentPhase(AtomicU8);
+
+impl CurrentPhase {
+    /// Lets all clients go on to this phase.
+    pub fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    /// The phase now.
+    #[inline]
+    pub fn get(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::WarmUp,
+            1 => Phase::Measure,
+            _ => Phase::Stop,
+        }
+    }
+}
+
 impl Shared {
     /// For a workload over at most `capacity` records.
     pub fn new(workload: Workload, capacity: u64, key_bytes: usize, value_bytes: usize) -> Shared {
@@ -118,7 +139,7 @@ impl Shared {
             stamp: if workload == Workload::F { Stamp::Counted } else { Stamp::Versioned },
             key_bytes,
             value_bytes,
-            phase: AtomicU8::new(Phase::WarmUp as u8),
+            phase: CurrentPhase::default(),
             answered: AtomicU64::new(0),
         }
     }
@@ -136,15 +157,7 @@ impl Shared {
 
     /// Lets all clients go on to this phase.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-    }
-
-    fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::WarmUp,
-            1 => Phase::Measure,
-            _ => Phase::Stop,
-        }
+        self.phase.enter(phase);
     }
 }
 
@@ -222,7 +235,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         let mut from_ns = now_ns;
         loop {
             if timed && phase != Phase::Stop {
-                let current = if exhausted { Phase::Stop } else { self.shared.phase() };
+                let current = if exhausted { Phase::Stop } else { self.shared.phase.get() };
                 if phase == Phase::WarmUp && current != Phase::WarmUp {
                     self.counts.measured = self.counts.close(0).only_wrong();
                     from_ns = now_ns;

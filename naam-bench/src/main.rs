@@ -1,13 +1,14 @@
 //! Drives workloads against NAAM and reports what they cost.
 //!
 //! A module uses only the modules below it; lowest first: workload, mica, args, measurement, native, load, connection, report,
-//! interruption, redis, cluster, experiment.
+//! interruption, redis, invoke, cluster, experiment.
 
 mod args;
 mod cluster;
 mod connection;
 mod experiment;
 mod interruption;
+mod invoke;
 mod load;
 mod measurement;
 mod mica;
@@ -16,8 +17,10 @@ mod redis;
 mod report;
 mod workload;
 
-use args::{Arguments, Baseline, Command, Redis, Ycsb};
+use args::{Arguments, Baseline, Command, Invoke, Redis, Ycsb};
 use clap::Parser;
+use runtime::supervisor::error::ControlError;
+use experiment::invoke::Failure;
 use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Ycsb(options) => ycsb(&options),
         Command::Baseline { baseline: Baseline::Redis(options) } => baseline_redis(&options),
+        Command::Invoke(options) => invoke(&options),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
 }
@@ -53,6 +57,15 @@ fn baseline_redis(options: &Redis) -> Result<u8, u8> {
     Ok(verdict(report.stands()))
 }
 
+fn invoke(options: &Invoke) -> Result<u8, u8> {
+    let report = experiment::invoke::run(options).map_err(|failure| match failure {
+        Failure::Usage(error) => usage(error),
+        Failure::Failed(error) => failed(error),
+    })?;
+    print(options.json, &report, || report::invoke::render(&report))?;
+    Ok(verdict(report.stands()))
+}
+
 fn usage(error: String) -> u8 {
     eprintln!("error: {error}");
     USAGE
@@ -60,6 +73,10 @@ fn usage(error: String) -> u8 {
 
 fn failed(error: anyhow::Error) -> u8 {
     eprintln!("error: {error:#}");
+    let control = error.downcast_ref::<ControlError>();
+    if let Some(hint) = control.and_then(|error| error.hint.as_ref()) {
+        eprintln!("hint: {hint}");
+    }
     FAILED
 }
 

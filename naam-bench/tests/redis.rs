@@ -70,7 +70,8 @@ fn redis_serves_the_same_workload() {
             assert_eq!(at_end > 2000, workload == "D", "{workload}: {at_end} records");
         }
         assert!(redis.get("udma_operations_per_request").is_none() && report["udma_operations_per_request"].is_f64());
-        let turns: Vec<f64> = report["ratio_to_redis_turns"].as_array().unwrap().iter().map(|turn| turn.as_f64().unwrap()).collect();
+        let turns: Vec<f64> =
+            report["ratio_to_redis_turns"].as_array().unwrap().iter().map(|turn| turn.as_f64().unwrap()).collect();
         let ratios = ["ratio_to_redis_min", "ratio_to_redis", "ratio_to_redis_max"].map(|name| report[name].as_f64().unwrap());
         assert!(turns.len() == 2 && turns.iter().all(|turn| *turn > 0.0) && ratios.is_sorted(), "{turns:?}, {ratios:?}");
     }
@@ -84,7 +85,8 @@ fn interrupted_runs_leave_no_server() {
         let directory = tempfile::tempdir().unwrap();
         let (told, scratch) = (directory.path().join("pid"), directory.path().join("scratch"));
         std::fs::create_dir(&scratch).unwrap();
-        let tells = format!("#!/bin/sh\necho $$ >{0}.new && mv {0}.new {0} && exec {1} \"$@\"\n", told.display(), program.display());
+        let tells =
+            format!("#!/bin/sh\necho $$ >{0}.new && mv {0}.new {0} && exec {1} \"$@\"\n", told.display(), program.display());
         let server = script(directory.path(), &tells);
         let mut run = baseline(&["--seconds", "3600", "--server", &server])
             .env("TMPDIR", &scratch)
@@ -99,7 +101,9 @@ fn interrupted_runs_leave_no_server() {
         let number = std::fs::read_to_string(&told).unwrap().trim().parse().unwrap();
         let server = pidfd_open(Pid::from_raw(number).unwrap(), PidfdFlags::empty()).expect("the server runs");
         // For SIGKILL the socket must be gone first: nobody is left to remove it.
-        while signal == Signal::KILL && std::fs::read_dir(&scratch).unwrap().any(|entry| is_socket_directory(&entry.unwrap().path())) {
+        while signal == Signal::KILL
+            && std::fs::read_dir(&scratch).unwrap().any(|entry| is_socket_directory(&entry.unwrap().path()))
+        {
             std::thread::yield_now();
         }
         kill_process(Pid::from_child(&run), signal).expect("it runs");

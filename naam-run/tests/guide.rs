@@ -1,4 +1,4 @@
-//! Runs the commands of `docs/guides/first-handler.md` as they stand there. A lab test: the guide needs clang.
+//! Runs the commands of `docs/guides/first-handler.md` and `docs/guides/workload.md` as they stand there. A lab test: the first needs clang.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ fn commands(page: &str) -> Vec<String> {
 
 /// Why the lab cannot run, if it cannot.
 fn missing(programs: &Path) -> Option<String> {
-    if !programs.join("naamc").exists() {
-        return Some("naamc is not built: run `cargo test --workspace`".to_string());
+    if let Some(program) = ["naamc", "naam-bench"].into_iter().find(|program| !programs.join(program).exists()) {
+        return Some(format!("{program} is not built: run `cargo test --workspace`"));
     }
     let clang = Command::new("clang-19").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if clang.is_ok_and(|status| status.success()) { None } else { Some("there is no clang-19: apt install clang-19".to_string()) }
 }
 
 #[test]
-fn the_first_handler_guide_works() {
+fn the_guides_work() {
     let naam_run = PathBuf::from(env!("CARGO_BIN_EXE_naam-run"));
     let programs = naam_run.parent().expect("a program lies in a folder");
     if let Some(why) = missing(programs) {
@@ -28,9 +28,14 @@ fn the_first_handler_guide_works() {
         println!("skipped: {why}");
         return;
     }
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guides/first-handler.md");
-    let commands = commands(&std::fs::read_to_string(page).expect("the guide can be read"));
-    assert!(commands.len() >= 8, "the guide has commands: {commands:?}");
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides");
+    let page = |name: &str| commands(&std::fs::read_to_string(guides.join(name)).expect("the guide can be read"));
+    let (mut commands, workload) = (page("first-handler.md"), page("workload.md"));
+    assert!(commands.len() >= 8 && workload.len() >= 2, "the guides have commands: {commands:?}, {workload:?}");
+    // The second goes on where the first stops the cluster.
+    let stop = commands.pop().expect("it has commands");
+    commands.extend(workload);
+    commands.push(stop);
 
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
@@ -53,5 +58,6 @@ fn the_first_handler_guide_works() {
     }
     assert!(outputs.contains("\"before\": 5"), "the second reply shows the first's effect:\n{outputs}");
     assert!(outputs.contains("fetch_add(counters, offset 24, addend 5)"), "the trace shows its steps:\n{outputs}");
+    assert!(outputs.contains("requests/s") && outputs.contains("result 0"), "a workload is measured:\n{outputs}");
     assert!(cluster.wait().expect("the cluster ends").success());
 }

@@ -99,25 +99,18 @@ impl<C: Connection + Send> Clients<C> {
         let Turn { shared, streams, distribution, seconds, progress, done } = turn;
         let (shared, distribution, seconds) = (*shared, *distribution, *seconds);
         let mut streams: Vec<Option<&mut Stream>> = streams.iter_mut().map(Some).collect();
-        let mut busy = Busy::default();
-        shared.enter(Phase::WarmUp);
+        let mut timing = Timing::new(seconds, |phase| shared.enter(phase), busy_ns);
         let measured = self.run(
             shared,
             |client| Source::Stream(streams[client].take().expect("each client takes its stream once"), distribution),
             |started| {
-                if busy.before.is_none() && started >= WARM_UP {
-                    busy.before = Some((Instant::now(), busy_ns()));
-                    shared.enter(Phase::Measure);
-                } else if busy.after.is_none() && busy.elapsed() >= seconds {
-                    shared.enter(Phase::Stop);
-                    busy.after = Some((Instant::now(), busy_ns()));
-                }
-                progress.set_position((**done + busy.elapsed().min(seconds)).as_millis() as u64);
+                timing.tick(started);
+                progress.set_position((**done + timing.elapsed()).as_millis() as u64);
             },
         );
         shared.enter(Phase::Stop);
         **done += seconds;
-        Ok((measured?, busy.percent()))
+        Ok((measured?, timing.busy_percent()))
     }
 
     /// Gives every client its source and waits for all, while `tick` is called now and then with the time since the start.
@@ -125,33 +118,50 @@ impl<C: Connection + Send> Clients<C> {
         &mut self,
         shared: &Shared,
         mut source: impl FnMut(usize) -> Source<'s>,
-        mut tick: impl FnMut(Duration),
+        tick: impl FnMut(Duration),
     ) -> Result<Measurement> {
         let Clients { connections, processors, window, clock } = self;
         let (clock, window) = (&*clock, *window);
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for (index, connection) in connections.iter_mut().enumerate() {
-                let (source, processor) = (source(index), processors.get(index).copied());
-                let work = move || {
-                    pin(processor);
-                    Client::new(connection, shared, clock, window).run(source)
-                };
-                threads.push(std::thread::Builder::new().name(format!("client-{index}")).spawn_scoped(scope, work)?);
-            }
-            while threads.iter().any(|thread| !thread.is_finished()) {
-                tick(started.elapsed());
-                std::thread::sleep(TICK);
-            }
-            let mut total = Measurement::default();
-            for thread in threads {
-                let measured = thread.join().map_err(|_| anyhow!("a client panicked"))?;
-                total.add_client(measured.map_err(|error| anyhow!("a client lost its session: {error}"))?);
-            }
-            Ok(total)
-        })
+        let clients = connections.iter_mut().enumerate().map(|(index, connection)| {
+            let source = source(index);
+            move || Client::new(connection, shared, clock, window).run(source)
+        });
+        let measured = on_threads(clients.collect(), processors, tick)?;
+        Ok(measured.into_iter().fold(Measurement::default(), |mut total, measured| {
+            total.add_client(measured);
+            total
+        }))
     }
+}
+
+/// Lets every client work on a thread of its own, on its processor if there is one, while `tick` is called now and then with the time since
+/// the start; returns what each of them brings.
+pub fn on_threads<R: Send, E: std::fmt::Display + Send>(
+    clients: Vec<impl FnOnce() -> std::result::Result<R, E> + Send>,
+    processors: &[usize],
+    mut tick: impl FnMut(Duration),
+) -> Result<Vec<R>> {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (index, client) in clients.into_iter().enumerate() {
+            let processor = processors.get(index).copied();
+            let work = move || {
+                pin(processor);
+                client()
+            };
+            threads.push(std::thread::Builder::new().name(format!("client-{index}")).spawn_scoped(scope, work)?);
+        }
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            tick(started.elapsed());
+            std::thread::sleep(TICK);
+        }
+        let join = |thread: std::thread::ScopedJoinHandle<'_, std::result::Result<R, E>>| {
+            let brought = thread.join().map_err(|_| anyhow!("a client panicked"))?;
+            brought.map_err(|error| anyhow!("a client lost its session: {error}"))
+        };
+        threads.into_iter().map(join).collect()
+    })
 }
 
 /// What a measurement runs with.
@@ -170,20 +180,43 @@ pub struct Turn<'a> {
     pub done: &'a mut Duration,
 }
 
-/// When a measurement began and ended, and how long each serving thread had worked then, if anybody knows.
-#[derive(Default)]
-struct Busy {
+/// Leads clients through warm-up and measurement, and notes how busy the threads that serve were.
+pub struct Timing<P, B> {
+    seconds: Duration,
+    enter: P,
+    busy_ns: B,
+    /// When the measurement began, and how long each serving thread had worked then, if anybody knows.
     before: Option<(Instant, Option<Vec<u64>>)>,
+    /// The same when it ended.
     after: Option<(Instant, Option<Vec<u64>>)>,
 }
 
-impl Busy {
-    fn elapsed(&self) -> Duration {
-        self.before.as_ref().map_or(Duration::ZERO, |(at, _)| at.elapsed())
+impl<P: Fn(Phase), B: Fn() -> Option<Vec<u64>>> Timing<P, B> {
+    /// Lets clients `enter` the warm-up; they measure for so many seconds then. `busy_ns` tells how long each serving thread has worked so
+    /// far, in nanoseconds.
+    pub fn new(seconds: Duration, enter: P, busy_ns: B) -> Timing<P, B> {
+        enter(Phase::WarmUp);
+        Timing { seconds, enter, busy_ns, before: None, after: None }
     }
 
-    /// The share of the time between in which each of them worked; nothing if that is not known.
-    fn percent(&self) -> Vec<f64> {
+    /// Looks whether it is time to go on.
+    pub fn tick(&mut self, started: Duration) {
+        if self.before.is_none() && started >= WARM_UP {
+            self.before = Some((Instant::now(), (self.busy_ns)()));
+            (self.enter)(Phase::Measure);
+        } else if self.after.is_none() && self.elapsed() >= self.seconds {
+            (self.enter)(Phase::Stop);
+            self.after = Some((Instant::now(), (self.busy_ns)()));
+        }
+    }
+
+    /// Measured time so far.
+    pub fn elapsed(&self) -> Duration {
+        self.before.as_ref().map_or(Duration::ZERO, |(at, _)| at.elapsed()).min(self.seconds)
+    }
+
+    /// The share of the measured time in which each serving thread worked; nothing if that is not known.
+    pub fn busy_percent(&self) -> Vec<f64> {
         let (Some((from, Some(before))), Some((to, Some(after)))) = (&self.before, &self.after) else { return Vec::new() };
         let elapsed_ns = (*to - *from).as_nanos() as f64;
         before

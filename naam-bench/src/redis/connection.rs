@@ -56,6 +56,11 @@ pub struct RedisConnection {
     arrived_bytes: usize,
     /// The request of each command under way, in their order.
     under_way: VecDeque<u32>,
+    /// Replies that one poll takes at most: half of the window. A server sends the replies of a whole batch at once; a client that
+    /// took them all before it sent anything again would leave it idle, and itself afterwards.
+    batch_max: usize,
+    /// Whether the last poll may have left replies.
+    has_more: bool,
     /// By tag.
     stages: Vec<Stage>,
     /// By tag: the record that a request is about, as a message of MICA.
@@ -92,6 +97,8 @@ impl RedisConnection {
             taken_bytes: 0,
             arrived_bytes: 0,
             under_way: VecDeque::with_capacity(window),
+            batch_max: window.div_ceil(2),
+            has_more: false,
             stages: vec![Stage::Read; window],
             records: vec![0; window * record_bytes],
             found: vec![0; window * record_bytes],
@@ -216,16 +223,23 @@ impl Connection for RedisConnection {
     fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
         self.flush()?;
         self.receive()?;
-        let mut answered = 0;
-        while let Some(is_answer) = self.take_reply(take)? {
+        let (mut taken, mut answered) = (0, 0);
+        while taken < self.batch_max
+            && let Some(is_answer) = self.take_reply(take)?
+        {
+            taken += 1;
             answered += usize::from(is_answer);
         }
+        self.has_more = taken == self.batch_max;
         // What was read and must now be written does not wait for the next batch of requests.
         self.flush()?;
         Ok(answered)
     }
 
     fn wait(&mut self) -> Result<(), String> {
+        if self.has_more {
+            return Ok(());
+        }
         let started = Instant::now();
         loop {
             self.flush()?;

@@ -136,7 +136,7 @@ fn error_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
     names
 }
 
-fn decimal(value: f64) -> String {
+pub(super) fn decimal(value: f64) -> String {
     if value >= 1000.0 { grouped(value.round() as u64) } else { format!("{value:.1}") }
 }
 

@@ -157,7 +157,9 @@ fn honest_servers_are_believed() {
 /// Each kind of lie is found: as a wrong value, as a result or error that counts, or as the end of the connection.
 #[test]
 fn lies_are_found() {
-    for (workload, lie) in [(Workload::B, Lie::Value), (Workload::F, Lie::Value), (Workload::A, Lie::Lost), (Workload::F, Lie::Lost)] {
+    for (workload, lie) in
+        [(Workload::B, Lie::Value), (Workload::F, Lie::Value), (Workload::A, Lie::Lost), (Workload::F, Lie::Lost)]
+    {
         let [_, measured, swept] = run(workload, lie).unwrap();
         assert!(measured.values_wrong + swept.values_wrong > 0, "{workload:?}, {lie:?}");
     }

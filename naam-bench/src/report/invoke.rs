@@ -1,0 +1,291 @@
+//! The report of `naam-bench invoke`: what one handler answered to a user's messages, and what that took.
+
+use super::text::decimal;
+use super::{Machine, Place, rounded};
+use crate::invoke::client::Answers;
+use naamc::abi::error_meaning;
+use naamc::quantity::{counted, grouped};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Handler results that the text shows one by one, the most frequent ones.
+const RESULTS_SHOWN: usize = 16;
+
+/// A whole report.
+#[derive(Clone, Debug, Serialize)]
+pub struct InvokeReport {
+    /// [`super::FORMAT`].
+    pub format: u32,
+    /// Version of naam-bench.
+    pub version: &'static str,
+    /// The experiment: `invoke`.
+    pub experiment: &'static str,
+    /// What was asked.
+    pub parameters: Parameters,
+    /// Where it ran.
+    pub machine: Machine,
+    /// Measured time.
+    pub seconds: f64,
+    /// Requests answered in it.
+    pub requests: u64,
+    /// Requests a second.
+    pub throughput_ops_per_second: f64,
+    /// Median latency.
+    pub latency_us_p50: f64,
+    /// 90th percentile.
+    pub latency_us_p90: f64,
+    /// 99th percentile.
+    pub latency_us_p99: f64,
+    /// 99.9th percentile.
+    #[serde(rename = "latency_us_p99_9")]
+    pub latency_us_p99_9: f64,
+    /// 99.99th percentile.
+    pub latency_us_p99_99: f64,
+    /// Longest latency.
+    pub latency_us_max: f64,
+    /// UDMA operations of a request, on average.
+    pub udma_operations_per_request: f64,
+    /// Suspensions of a request, on average.
+    pub suspensions_per_request: f64,
+    /// Share of the measured time in which each executor of the cluster worked, in percent; for whomever.
+    pub executor_utilisation_percent: Vec<f64>,
+    /// Requests by the handler's result.
+    pub results: BTreeMap<i32, u64>,
+    /// Requests with results beyond those that are told apart.
+    pub results_other: u64,
+    /// Requests that were answered `Busy` and sent again.
+    pub busy: u64,
+    /// Requests that ended in a runtime error, by its name.
+    pub errors: BTreeMap<String, u64>,
+    /// Requests by where they ran.
+    pub executors: Vec<Executor>,
+}
+
+/// What makes two reports comparable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Parameters {
+    /// `NAME/HANDLER`.
+    pub handler: String,
+    /// Id of the bundle that runs.
+    pub bundle: String,
+    /// The template, as it was given.
+    pub template: serde_json::Value,
+    /// Bytes of the handler's message.
+    pub message_bytes: u64,
+    /// Bytes that a request carries of it.
+    pub request_bytes: u64,
+    /// Messages that were drawn for all clients together.
+    pub messages: u64,
+    /// Seed of what was drawn.
+    pub seed: u64,
+    /// Clients.
+    pub clients: u64,
+    /// Requests under way of each client: a closed loop.
+    pub window_requests: u64,
+    /// How requests travel.
+    pub transport: &'static str,
+    /// The cluster's engine.
+    pub engine: String,
+    /// The places that serve, with their executors.
+    pub places: Vec<Place>,
+    /// The cluster's name.
+    pub cluster: String,
+}
+
+/// An executor, and what it answered.
+#[derive(Clone, Debug, Serialize)]
+pub struct Executor {
+    /// Its place.
+    pub place: &'static str,
+    /// Its number on its node.
+    pub executor: u16,
+    /// Requests that it answered.
+    pub requests: u64,
+}
+
+impl InvokeReport {
+    /// A report out of what came back.
+    pub fn new(
+        format: u32,
+        parameters: Parameters,
+        machine: Machine,
+        answers: &Answers,
+        utilisation_percent: Vec<f64>,
+    ) -> InvokeReport {
+        let measured = &answers.measured;
+        let requests = measured.requests() + answers.results_other;
+        let per = |count: u64, whole: f64| if whole > 0.0 { count as f64 / whole } else { 0.0 };
+        let executors = answers.executors.iter();
+        InvokeReport {
+            format,
+            version: env!("CARGO_PKG_VERSION"),
+            experiment: "invoke",
+            parameters,
+            machine,
+            seconds: rounded(measured.elapsed.as_secs_f64(), 6),
+            requests,
+            throughput_ops_per_second: rounded(per(requests, measured.elapsed.as_secs_f64()), 1),
+            latency_us_p50: measured.latency_us(50.0),
+            latency_us_p90: measured.latency_us(90.0),
+            latency_us_p99: measured.latency_us(99.0),
+            latency_us_p99_9: measured.latency_us(99.9),
+            latency_us_p99_99: measured.latency_us(99.99),
+            latency_us_max: measured.latency_us_max(),
+            udma_operations_per_request: rounded(per(measured.udma_operations, requests as f64), 4),
+            suspensions_per_request: rounded(per(measured.suspensions, requests as f64), 4),
+            executor_utilisation_percent: utilisation_percent.into_iter().map(|percent| rounded(percent, 1)).collect(),
+            results: measured.results.clone(),
+            results_other: answers.results_other,
+            busy: measured.busy,
+            errors: measured.errors.clone(),
+            executors: executors
+                .map(|((place, executor), requests)| Executor { place, executor: *executor, requests: *requests })
+                .collect(),
+        }
+    }
+
+    /// Whether the report stands: there was an answer, and none was a runtime error. What results mean is the handler's business.
+    pub fn stands(&self) -> bool {
+        self.errors.is_empty() && self.requests > 0
+    }
+}
+
+/// The report for a terminal, with a newline at its end.
+pub fn render(report: &InvokeReport) -> String {
+    let mut out = head(&report.parameters, &report.machine);
+    let mut row = |label: &str, figure: String, unit: &str| {
+        let line = format!("  {label:<32}{figure:>14}  {unit}");
+        let _ = writeln!(out, "{}", line.trim_end());
+    };
+    row("throughput", grouped(report.throughput_ops_per_second.round() as u64), "requests/s");
+    row("latency p50", decimal(report.latency_us_p50), "us");
+    row("        p90", decimal(report.latency_us_p90), "us");
+    row("        p99", decimal(report.latency_us_p99), "us");
+    row("        p99.9", decimal(report.latency_us_p99_9), "us");
+    row("        p99.99", decimal(report.latency_us_p99_99), "us");
+    row("        max", decimal(report.latency_us_max), "us");
+    row("UDMA operations", format!("{:.2}", report.udma_operations_per_request), "per request");
+    row("suspensions", format!("{:.2}", report.suspensions_per_request), "per request");
+    let busy = &report.executor_utilisation_percent;
+    if !busy.is_empty() {
+        row("executors busy", format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64), "% of the time");
+    }
+    row("requests", grouped(report.requests), "");
+    let mut results: Vec<(i32, u64)> = report.results.iter().map(|(result, count)| (*result, *count)).collect();
+    results.sort_by_key(|(result, count)| (std::cmp::Reverse(*count), *result));
+    let hidden: u64 = results.iter().skip(RESULTS_SHOWN).map(|(_, count)| count).sum::<u64>() + report.results_other;
+    for (result, count) in results.iter().take(RESULTS_SHOWN) {
+        let meaning = error_meaning((*result).into()).map_or_else(String::new, |meaning| format!(" ({meaning})"));
+        row(&format!("  result {result}{meaning}"), grouped(*count), "");
+    }
+    if hidden > 0 {
+        row("  other results", grouped(hidden), "");
+    }
+    for (error, count) in &report.errors {
+        row(&format!("  error: {}", error.replace('_', " ")), grouped(*count), "");
+    }
+    if report.busy > 0 {
+        row("  busy, sent again", grouped(report.busy), "");
+    }
+    for executor in &report.executors {
+        row(&format!("answers from {} executor {}", executor.place, executor.executor), grouped(executor.requests), "");
+    }
+    let _ = writeln!(out, "\nmeasured {:.1} s", report.seconds);
+    if report.requests == 0 {
+        out.push_str("This run failed: no request was answered in that time.\n");
+    } else if !report.stands() {
+        out.push_str("This run failed: requests ended in runtime errors instead of results.\n");
+    }
+    out
+}
+
+fn head(parameters: &Parameters, machine: &Machine) -> String {
+    let places: Vec<String> =
+        parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
+    format!(
+        "{} in cluster {:?} ({}): {} drawn, of {}; seed {}\n{}; {}, window {}; {}; {} of {}\n\n",
+        parameters.handler,
+        parameters.cluster,
+        parameters.engine,
+        counted(parameters.messages, "message"),
+        counted(parameters.request_bytes, "byte"),
+        parameters.seed,
+        places.join(" and "),
+        counted(parameters.clients, "client"),
+        parameters.window_requests,
+        parameters.transport.replace('_', " "),
+        counted(machine.cores, "core"),
+        machine.cpu_model,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_documented, assert_golden, sample};
+    use super::*;
+    use crate::measurement::Measurement;
+    use std::time::Duration;
+
+    fn report() -> InvokeReport {
+        let mut measured = Measurement { elapsed: Duration::from_secs(2), busy: 3, ..Measurement::default() };
+        measured.latency_ns.record_n(17_500, 9_000_000).unwrap();
+        measured.results = BTreeMap::from([(0, 8_999_000), (-14, 900), (17, 50)]);
+        (measured.udma_operations, measured.suspensions) = (18_000_000, 0);
+        let executors = BTreeMap::from([(("host", 1), 4_000_000), (("host", 2), 4_999_950)]);
+        let sample = sample(false);
+        let parameters = Parameters {
+            handler: "tally/tally".to_owned(),
+            bundle: "2a7fa13004c30dcdb221788eac3a9c05a890fd5d0a0b5c1fbc7336b8acaa3ae5".to_owned(),
+            template: serde_json::json!({ "slot": { "$uniform": [0, 511] }, "amount": 1 }),
+            message_bytes: 32,
+            request_bytes: 16,
+            messages: 1_000_000,
+            seed: 1,
+            clients: 1,
+            window_requests: 128,
+            transport: "shared_memory",
+            engine: "jit".to_owned(),
+            places: vec![Place { kind: "host".to_owned(), executors: 2 }],
+            cluster: "default".to_owned(),
+        };
+        InvokeReport::new(0, parameters, sample.machine, &Answers { measured, results_other: 50, executors }, vec![41.0, 57.25])
+    }
+
+    fn failed() -> InvokeReport {
+        let mut report = report();
+        report.errors.insert("back_edges_exhausted".to_owned(), 12);
+        report
+    }
+
+    /// What scripts read and what people see; every field has its row in the documentation.
+    #[test]
+    fn reports_are_the_golden_ones() {
+        assert_golden("invoke.json", &(serde_json::to_string_pretty(&failed()).unwrap() + "\n"));
+        assert_golden("invoke.txt", &render(&report()));
+        assert_golden("invoke-failed.txt", &render(&failed()));
+        assert!(assert_documented(&serde_json::to_value(failed()).unwrap()) > 45);
+        for line in render(&failed()).lines() {
+            assert!(line.len() <= 132 && line == line.trim_end(), "{line:?}");
+        }
+    }
+
+    /// A runtime error fails a run, and so does silence; a result never does.
+    #[test]
+    fn runtime_errors_fail_a_run() {
+        assert!(report().stands() && report().requests == 9_000_000);
+        assert!(!failed().stands());
+        let silent = InvokeReport { requests: 0, ..report() };
+        assert!(!silent.stands() && render(&silent).contains("no request was answered"));
+    }
+
+    /// More results than fit are added up.
+    #[test]
+    fn many_results_are_summed_up() {
+        let mut report = report();
+        report.results = (0..100).map(|result| (result, 2)).collect();
+        let text = render(&report);
+        assert_eq!(text.matches("  result ").count(), RESULTS_SHOWN);
+        assert!(text.contains(&format!("  other results{:>31}", 2 * (100 - RESULTS_SHOWN) + 50)), "{text}");
+    }
+}
