@@ -19,8 +19,8 @@ mod workload;
 
 use args::{Arguments, Baseline, Command, Invoke, Redis, Ycsb};
 use clap::Parser;
-use runtime::supervisor::error::ControlError;
 use experiment::invoke::Failure;
+use runtime::supervisor::error::ControlError;
 use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;

@@ -27,7 +27,9 @@ const KEEPER_PROCESS: &str = "naam-bench-redis-keeper";
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 /// How long a server may take until it accepts connections.
 const START_MAX: Duration = Duration::from_secs(20);
-/// How often that is looked at.
+/// How long a server whose connection was lost may take until it has ended.
+const END_MAX: Duration = Duration::from_millis(200);
+/// How often these are looked at.
 const START_TICK: Duration = Duration::from_millis(5);
 /// How long one answer may take while nothing is measured.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -191,7 +193,7 @@ impl Server {
                 Err(error) if started.elapsed() > START_MAX => {
                     return Err(error).with_context(|| format!("no answer at {}", socket.display()));
                 }
-                Err(_) if lock(&self.running).ended().is_some() => bail!("it accepted no connection"),
+                Err(_) if lock(&self.running).ended().is_some() => bail!("the server accepted no connection"),
                 Err(_) => std::thread::sleep(START_TICK),
             }
         };
@@ -200,12 +202,20 @@ impl Server {
         (0..clients).map(connect).collect()
     }
 
-    /// An error of somebody who talked to the server, with what became of it and what it said last.
+    /// An error of somebody who talked to the server; if that has ended, with how it did and what it said last.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        let ended = lock(&self.running).ended().map(|status| format!("the Redis server ended by itself ({status})"));
-        let log = self.last_words().map(|words| format!("its last words:\n{words}\n"));
-        let said: Vec<String> = [ended, log].into_iter().flatten().collect();
-        if said.is_empty() { error } else { error.context(said.join("; ")) }
+        let started = Instant::now();
+        // A connection ends a moment before its process.
+        let status = loop {
+            match lock(&self.running).ended() {
+                Some(status) => break status,
+                None if started.elapsed() > END_MAX => return error,
+                None => {}
+            }
+            std::thread::sleep(START_TICK);
+        };
+        let words = self.last_words().map_or_else(String::new, |words| format!(" Its last words:\n{words}"));
+        anyhow!("{error:#}. The Redis server ended by itself ({status}).{words}")
     }
 
     fn last_words(&self) -> Option<String> {
