@@ -14,6 +14,7 @@ build() { # C_FILE OBJECT
 }
 
 build handlers/mica/mica.c "$out/testdata/handlers/mica.o"
+build handlers/cell/cell.c "$out/testdata/handlers/cell.o"
 for source in handlers/samples/*.c; do
 	build "$source" "$out/testdata/handlers/$(basename "$source" .c).o"
 done

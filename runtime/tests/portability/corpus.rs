@@ -75,7 +75,7 @@ impl Subject {
             .map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned())
             .collect();
         names.sort();
-        assert!(names.iter().any(|name| name == "mica"), "the MICA handlers are among them");
+        assert!(["mica", "cell"].iter().all(|known| names.iter().any(|name| name == known)), "the applications are among them");
         names.iter().map(|name| Subject::load(name)).collect()
     }
 
@@ -90,9 +90,9 @@ impl Subject {
         declared.iter().map(|region| region.length_bytes_min.max(REGION_BYTES)).collect()
     }
 
-    /// Content to start from: zeros for MICA's table, small numbers for the others, so that chases and loops go somewhere.
+    /// Content to start from: zeros for MICA's table and Cell's tree, small numbers for the others, so that chases and loops go somewhere.
     pub fn region_contents(&self, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
-        let zeros = self.name == "mica";
+        let zeros = ["mica", "cell"].contains(&self.name.as_str());
         let word = |random: &mut fastrand::Rng| match random.u8(..8) {
             0..5 => random.u64(..64),
             5 | 6 => random.u64(..REGION_BYTES),
@@ -109,9 +109,21 @@ impl Subject {
         match handler.function.name.as_str() {
             "read_modify_write" if self.name == "mica" => mica_add(bytes, random),
             "get" | "put" | "insert" | "delete" if self.name == "mica" => mica_record(bytes, random),
+            "lookup" | "insert" | "scan" if self.name == "cell" => cell_record(bytes, random),
             _ => arbitrary(bytes, random),
         }
     }
+}
+
+/// Keys are few enough that lookups find records, and so many that tree nodes are split. For a scan the first word of the value is the
+/// count. One in sixteen is nonsense.
+fn cell_record(bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut body = arbitrary(bytes, random);
+    if random.u8(..16) > 0 {
+        body[..8].copy_from_slice(&random.u64(..150).to_le_bytes());
+        body[8..12].copy_from_slice(&random.u32(..80).to_le_bytes());
+    }
+    body
 }
 
 /// Key lengths and keys are few, so that messages meet the same records. One in sixteen is nonsense.
