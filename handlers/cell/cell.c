@@ -8,10 +8,15 @@
  */
 #include "cell.h"
 
+#ifndef NODE_BYTES
+#define NODE_BYTES 1024
+#define VALUE_BYTES 64
+#endif
+
 /* Bytes of a tree node: 512, 1024 or 2048. */
-const volatile u32 node_bytes = 1024;
+const volatile u32 node_bytes = NODE_BYTES;
 /* Bytes of a record's value: a multiple of 8, at most VALUE_BYTES_MAX, so few that a leaf has room for three records. */
-const volatile u32 value_bytes = 64;
+const volatile u32 value_bytes = VALUE_BYTES;
 
 #define NODE_WORDS_MAX 256
 #define LINE_WORDS 8

@@ -91,3 +91,13 @@ fn mica_is_correct_natively() {
         run(Command::new(repository().join("handlers/mica/test/run.sh")).args(["1", operations]));
     }
 }
+
+/// Cell's C over the same model: many threads, death at every step and in the middle of writes, and deliberate mistakes that the model must
+/// notice.
+#[test]
+fn cell_is_correct_natively() {
+    if tool("cc") {
+        let operations = if std::env::var_os("NAAM_LAB").is_some() { "400000" } else { "200000" };
+        run(Command::new(repository().join("handlers/cell/test/run.sh")).args(["1", operations]));
+    }
+}

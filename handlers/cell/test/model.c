@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * model.c: Cell's handlers, compiled for this machine, over a model of UDMA: what is promised and no more.
+ *
+ * It proves, for the sizes it is compiled with (NODE_BYTES, VALUE_BYTES):
+ *   - alone, every handler does what a sorted map does, up to a full region;
+ *   - with many threads on few leaves, no value is torn, a scan is sorted and misses nothing that was there when it began, no record is
+ *     lost, and no tree node leaks;
+ *   - when an executor dies at any UDMA step of an insert, or in the middle of a write, readers go on, `recover` frees what it held, every
+ *     record is there, and at most one tree node is lost;
+ *   - when a lock is never given back, readers go on, and writers give up in time, with nothing done.
+ *
+ * The model: words of 8 bytes are atomic, the words of one aligned 64-byte line are read in ascending order, lines, and the words of a
+ * write, in a random one, with random pauses between words. What it leaves to other tests: the compiled eBPF code.
+ *
+ * Usage: model [SEED [OPERATIONS]]
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../cell.c"
+
+#define CHECK(condition, ...)                                                                                                    \
+	do {                                                                                                                     \
+		if (!(condition)) {                                                                                              \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                          \
+			fprintf(stderr, __VA_ARGS__);                                                                            \
+			fprintf(stderr, "\n");                                                                                   \
+			exit(1);                                                                                                 \
+		}                                                                                                                \
+	} while (0)
+
+/* ---- UDMA as it is promised ---- */
+
+#define TREE_BYTES_MAX (64 << 20)
+static _Alignas(64) _Atomic u64 tree_words[TREE_BYTES_MAX / 8];
+static u64 tree_bytes;
+
+static __thread u64 random_state;
+static __thread u32 executor;
+static __thread u32 reply_bytes;
+static __thread long steps;      /* UDMA operations of this handler so far */
+static __thread long death = -1; /* the step before which, or in the middle of which, it dies, if any */
+static __thread int torn_death;  /* whether it dies in the middle */
+static __thread jmp_buf grave;
+static int pausing;
+
+#define STEPS_MAX 4096 /* UDMA operations of one message */
+
+static u64 draw(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state * 0x2545F4914F6CDD1Dull >> 16;
+}
+
+static void pause_at_random(void)
+{
+	if (pausing && draw() % 256 == 0)
+		sched_yield();
+}
+
+static int dying(void)
+{
+	return steps == death;
+}
+
+static void step(void)
+{
+	pause_at_random();
+	if (dying() && !torn_death)
+		longjmp(grave, 1);
+	CHECK(++steps < STEPS_MAX, "a handler does not end");
+	if (pausing && steps % 64 == 0)
+		sched_yield(); /* as an executor's turn ends */
+}
+
+static _Atomic u64 *words_of(const void *region, u64 offset, u64 length)
+{
+	CHECK(region == &tree, "not a region");
+	CHECK(offset % 8 == 0 && length % 8 == 0, "Cell moves whole words, not %llu at %llu", length, offset);
+	if (offset > tree_bytes || length > tree_bytes - offset)
+		return 0;
+	return tree_words + offset / 8;
+}
+
+long naam_read(const void *region, u64 offset, void *destination, u32 length)
+{
+	_Atomic u64 *words = words_of(region, offset, length);
+	u64 *to = destination;
+	u32 count = length / 8, lines = (count + 7) / 8, first, i, word;
+
+	step();
+	if (!words) {
+		memset(destination, 0, length);
+		return -EFAULT;
+	}
+	CHECK(count == 1 || offset % 64 == 0, "a read of several words begins within a line");
+	first = draw() % lines;
+	for (i = 0; i < lines; i++) {
+		u32 line = (first + i * 5) % lines; /* lines are no multiple of 5 */
+
+		for (word = line * 8; word < line * 8 + 8 && word < count; word++) {
+			to[word] = atomic_load_explicit(&words[word], memory_order_acquire);
+			pause_at_random();
+		}
+	}
+	return 0;
+}
+
+long naam_write(const void *region, u64 offset, const void *source, u32 length)
+{
+	_Atomic u64 *words = words_of(region, offset, length);
+	const u64 *from = source;
+	u32 count = length / 8, i, first;
+	int last = dying() && torn_death;
+
+	step();
+	if (!words)
+		return -EFAULT;
+	first = draw() % count;
+	for (i = 0; i < count; i++) {
+		if (last && draw() % 2)
+			continue;
+		atomic_store_explicit(&words[(first + i) % count], from[(first + i) % count], memory_order_release);
+		pause_at_random();
+	}
+	if (last)
+		longjmp(grave, 1);
+	return 0;
+}
+
+long naam_compare_swap(const void *region, u64 offset, u64 expected, u64 desired, u64 *old)
+{
+	_Atomic u64 *word = words_of(region, offset, 8);
+
+	step();
+	*old = 0;
+	if (!word)
+		return -EFAULT;
+	*old = expected;
+	if (!atomic_compare_exchange_strong(word, old, desired) && pausing)
+		sched_yield();
+	return 0;
+}
+
+u64 naam_length(const void *region)
+{
+	CHECK(region == &tree, "not a region");
+	return tree_bytes;
+}
+
+void naam_reply(u32 length)
+{
+	reply_bytes = length;
+}
+
+void naam_fill(void *to, u32 byte, u32 length)
+{
+	memset(to, byte, length);
+}
+
+u32 naam_executor(void)
+{
+	return executor;
+}
+
+/* ---- Records that say what they should be ---- */
+
+static u64 scramble(u64 x)
+{
+	x ^= x >> 31;
+	x *= 0x7FB5D329728EA185ull;
+	return x ^ x >> 27;
+}
+
+#define RECORD_WORDS (1 + VALUE_BYTES / 8)
+
+/* A record: every word of its value follows from key and writer, which the first word names. */
+static void set_record(u64 *record, u64 key, u64 writer)
+{
+	u32 i;
+
+	record[0] = key;
+	record[1] = writer;
+	for (i = 2; i < RECORD_WORDS; i++)
+		record[i] = scramble(key * 31 + writer * 17 + i);
+}
+
+static void check_record(const u64 *record)
+{
+	u64 expected[RECORD_WORDS];
+
+	set_record(expected, record[0], record[1]);
+	CHECK(!memcmp(record, expected, sizeof(expected)), "a torn record under key %llu", record[0]);
+}
+
+static atomic_ullong busy;
+
+/* Others were in the way. Not for ever, unless the tree leads in a circle. */
+static void try_again(int *tries)
+{
+	busy++;
+	CHECK(++*tries < 200, "it is always busy");
+}
+
+static int do_insert(u64 key, u64 writer)
+{
+	struct cell_record message;
+	int result, tries = 0;
+
+	for (;;) {
+		memset(&message, 0xee, sizeof(message));
+		set_record(&message.key, key, writer);
+		steps = 0;
+		result = insert(&message);
+		if (result != CELL_BUSY)
+			break;
+		try_again(&tries);
+	}
+	CHECK(result != CELL_INVALID && reply_bytes == 0, "insert says %d", result);
+	return result;
+}
+
+/* The writer of the record under a key, 0 if there is none, or -1 if others were in the way. */
+static long try_lookup(u64 key)
+{
+	struct cell_record message;
+	int result;
+
+	memset(&message, 0xee, sizeof(message));
+	message.key = key;
+	steps = 0;
+	result = lookup(&message);
+	if (result != CELL_OK)
+		return result == CELL_BUSY ? -1 : 0;
+	CHECK(reply_bytes == RECORD_WORDS * 8 && message.key == key, "a reply of %u bytes", reply_bytes);
+	check_record(&message.key);
+	return message.value[0];
+}
+
+static u64 do_lookup(u64 key)
+{
+	long writer;
+	int tries = 0;
+
+	while ((writer = try_lookup(key)) < 0)
+		try_again(&tries);
+	return writer;
+}
+
+/* A page; checks that it is sorted and whole. */
+static void do_scan(u64 key, u32 count, struct cell_scan *page)
+{
+	u64 last = 0;
+	u32 i;
+	int tries = 0;
+
+	for (;;) {
+		memset(page, 0xee, sizeof(*page));
+		page->key = key;
+		page->count = count;
+		steps = 0;
+		if (scan(page) == CELL_OK)
+			break;
+		try_again(&tries);
+	}
+	CHECK(page->count <= count && reply_bytes == 16 + page->count * RECORD_WORDS * 8, "a page of %u bytes", reply_bytes);
+	for (i = 0; i < page->count; i++) {
+		const u64 *record = &page->page[i * RECORD_WORDS];
+
+		CHECK(record[0] >= key && (!i || record[0] > last), "key %llu follows %llu", record[0], last);
+		check_record(record);
+		last = record[0];
+	}
+	CHECK(!page->more || page->key > last || !page->count, "the next page begins with %llu after %llu", page->key, last);
+}
+
+/* ---- The state of the whole tree ---- */
+
+static void fresh(u64 nodes)
+{
+	/* No thread is at work. Nothing was ever written behind the region's end. */
+	memset((void *)tree_words, 0, tree_bytes);
+	tree_bytes = HEADER_BYTES + nodes * NODE_BYTES;
+	CHECK(tree_bytes <= TREE_BYTES_MAX, "the region is too large");
+}
+
+static void peek(u64 number, struct node *node)
+{
+	memcpy(node, (void *)&tree_words[node_offset(number) / 8], NODE_BYTES);
+}
+
+struct census {
+	u64 records;
+	u64 nodes;
+	u64 unknown; /* tree nodes that their parents do not know */
+	u64 lost;    /* handed out, but neither in use nor free */
+	u64 levels;
+};
+
+/* Counts everything, and checks that no lock is held, fences meet, keys are sorted, and no tree node is used twice. */
+static struct census take_census(void)
+{
+	static u8 used[TREE_BYTES_MAX / NODE_BYTES];
+	struct census census = {0};
+	u64 root = tree_words[ROOT / 8], first = (u32)root, known[2] = {1, 0}, number;
+	int level;
+
+	memset(used, 0, sizeof(used));
+	census.levels = (root >> 32 & 0xff) + 1;
+	for (level = census.levels - 1; level >= 0; level--) {
+		u64 low = 0, chain = 0, below = 0;
+		struct node node;
+
+		known[1] = 0;
+		for (number = first;; number = (u32)node.words[directory(node.words[0]) + LINK]) {
+			u64 from, count, i, previous = 0;
+
+			CHECK(!used[number]++, "tree node %llu is used twice", number);
+			peek(number, &node);
+			CHECK(!(node.words[0] & 1) && !(u16)(node.words[0] >> OWNER_SHIFT), "tree node %llu is locked", number);
+			CHECK(whole(&node, node.words[0]), "lines of tree node %llu differ", number);
+			CHECK((int)level_of(node.words[0]) == level && node.words[LOW] == low, "tree node %llu does not follow", number);
+			from = directory(node.words[0]);
+			count = entries(&node, from);
+			for (i = 0; i < count; i++) {
+				u64 at = slot(&node, from, i), key = node.words[at];
+
+				CHECK(key >= low && (!i || key > previous), "tree node %llu is not sorted", number);
+				CHECK(!(u32)node.words[from + LINK] || key < node.words[from + HIGH], "key %llu is too high", key);
+				previous = key;
+				if (level) {
+					known[1]++;
+					if (!below++)
+						first = (u32)node.words[next_word(at)];
+				} else {
+					u64 record[RECORD_WORDS], word;
+
+					for (word = 0; word < RECORD_WORDS; word++, at = next_word(at))
+						record[word] = node.words[at];
+					check_record(record);
+					census.records++;
+				}
+			}
+			chain++;
+			low = node.words[from + HIGH];
+			if (!(u32)node.words[from + LINK])
+				break;
+		}
+		census.nodes += chain;
+		/* A child that is not in the chain would be handed out and not used. */
+		CHECK(known[0] <= chain, "parents know %llu tree nodes of %llu", known[0], chain);
+		census.unknown += chain - known[0];
+		known[0] = known[1];
+	}
+	for (number = (u32)tree_words[FREE_LIST / 8]; number; number = (u32)tree_words[node_offset(number) / 8])
+		CHECK(!used[number]++, "free tree node %llu is used", number);
+	for (number = 0; number <= tree_words[NODES_USED / 8]; number++)
+		census.lost += !used[number];
+	return census;
+}
+
+/* ---- Alone: a sorted map ---- */
+
+#define NUMBERS 4096
+static u64 writers[NUMBERS]; /* 0: absent */
+
+static u64 key_of(u64 number)
+{
+	return number < 64 ? number : number > NUMBERS - 64 ? ~0ull - (NUMBERS - 1 - number) : number << 40;
+}
+
+static void test_alone(long operations)
+{
+	u64 number, full = 0, records = 0, i;
+	struct cell_scan page;
+	struct census census;
+
+	fresh(600);
+	memset(writers, 0, sizeof(writers));
+	for (i = 1; i <= (u64)operations; i++) {
+		int result;
+
+		if (i % 4096 == 0)
+			CHECK(!take_census().unknown, "a parent does not know a tree node");
+		number = draw() % NUMBERS;
+		switch (draw() % 8) {
+		case 0:
+		case 1:
+			result = do_insert(key_of(number), i);
+			full += result == CELL_FULL;
+			CHECK(result == CELL_FULL || result == (writers[number] ? CELL_PRESENT : CELL_OK), "insert says %d", result);
+			if (result == CELL_OK)
+				writers[number] = i;
+			break;
+		case 2: {
+			u32 count = draw() % 90, at;
+
+			do_scan(key_of(number), count, &page);
+			for (at = 0; number < NUMBERS && at < page.count; number++) {
+				if (!writers[number])
+					continue;
+				CHECK(page.page[at * RECORD_WORDS] == key_of(number) && page.page[at * RECORD_WORDS + 1] == writers[number],
+				      "a scan misses key %llu", key_of(number));
+				at++;
+			}
+			CHECK(at == page.count, "a scan finds what is not there");
+			for (; !page.more && number < NUMBERS; number++)
+				CHECK(!writers[number], "a scan ends before key %llu", key_of(number));
+			break;
+		}
+		default:
+			CHECK(do_lookup(key_of(number)) == writers[number], "lookup of key %llu", key_of(number));
+		}
+	}
+	for (number = 0; number < NUMBERS; number++)
+		records += writers[number] != 0;
+	census = take_census();
+	CHECK(census.records == records && !census.lost && !census.unknown, "%llu records, not %llu; %llu tree nodes lost, %llu unknown",
+	      census.records, records, census.lost, census.unknown);
+	printf("alone: %ld operations, %llu records on %llu levels, answered full %llu times\n", operations, records, census.levels, full);
+}
+
+/* ---- Many threads ---- */
+
+#define THREADS 4
+#define RESIDENTS 64
+#define RANGE (RESIDENTS * 16) /* keys; every 16th is there from the beginning */
+static atomic_ullong inserted_by[RANGE]; /* 0: nobody has been told that it is there */
+static u64 operations_per_thread, seed;
+
+static void *stress(void *argument)
+{
+	u64 thread = (u64)argument, i, scanned = 0;
+
+	random_state = scramble(seed + thread * 77) | 1;
+	executor = thread + 1;
+	for (i = 1; i <= operations_per_thread; i++) {
+		u64 number = draw() % RANGE, known = atomic_load(&inserted_by[number]), writer;
+		struct cell_scan page;
+		int result;
+
+		switch (draw() % 8) {
+		case 0:
+		case 1:
+		case 2:
+			result = do_insert(number, i * THREADS + thread + 1);
+			CHECK(result == (known ? CELL_PRESENT : result) && result != CELL_FULL, "insert says %d", result);
+			if (result == CELL_OK)
+				CHECK(!atomic_exchange(&inserted_by[number], i * THREADS + thread + 1), "key %llu was inserted twice", number);
+			break;
+		case 3:
+		case 4:
+		case 5:
+			writer = do_lookup(number);
+			CHECK(!known || writer == known, "key %llu is by %llu, not %llu", number, writer, known);
+			break;
+		default: {
+			static __thread u64 before[RANGE];
+			u64 at, end;
+			u32 index = 0;
+
+			for (at = 0; at < RANGE; at++)
+				before[at] = atomic_load(&inserted_by[at]);
+			do_scan(number, 40, &page);
+			end = page.more ? page.key : RANGE;
+			for (at = number; at < end; at++) {
+				int met = index < page.count && page.page[index * RECORD_WORDS] == at;
+
+				CHECK(met || !before[at], "a scan from %llu misses key %llu", number, at);
+				CHECK(!met || !before[at] || page.page[index * RECORD_WORDS + 1] == before[at], "key %llu is another's", at);
+				index += met;
+			}
+			CHECK(index == page.count, "a scan goes beyond its end");
+			scanned += index;
+		}
+		}
+	}
+	CHECK(scanned, "nothing was scanned");
+	return 0;
+}
+
+static void test_many(long operations)
+{
+	pthread_t threads[THREADS];
+	u64 rounds = operations / 6000 + 1, round, i, records, unknown = 0;
+	struct census census = {0};
+
+	operations_per_thread = operations / THREADS / rounds;
+	for (round = 0; round < rounds; round++) {
+		fresh(2 * RANGE);
+		executor = 1;
+		for (i = 0; i < RANGE; i++)
+			inserted_by[i] = 0;
+		for (i = 0; i < RANGE; i += 16) {
+			CHECK(do_insert(i, ~0ull >> 1) == CELL_OK, "a resident does not fit");
+			inserted_by[i] = ~0ull >> 1;
+		}
+		pausing = 1;
+		seed++;
+		for (i = 0; i < THREADS; i++)
+			CHECK(!pthread_create(&threads[i], 0, stress, (void *)i), "no thread");
+		for (i = 0; i < THREADS; i++)
+			pthread_join(threads[i], 0);
+		pausing = 0;
+		for (i = 0, records = 0; i < RANGE; i++) {
+			records += inserted_by[i] != 0;
+			CHECK(do_lookup(i) == inserted_by[i], "key %llu is lost", i);
+		}
+		census = take_census();
+		CHECK(census.records == records && !census.lost, "%llu records, not %llu, %llu tree nodes lost", census.records, records,
+		      census.lost);
+		unknown += census.unknown;
+	}
+	CHECK(!unknown, "%llu tree nodes are not known to their parents", unknown);
+	printf("many: %ld operations on %d threads, %llu records on %llu levels, answered busy %llu times\n", operations, THREADS,
+	       census.records, census.levels, (u64)busy);
+}
+
+/* ---- Death at every step ---- */
+
+static u64 locks(void)
+{
+	u64 count = 0, number;
+
+	for (number = 0; number <= tree_words[NODES_USED / 8]; number++) {
+		u64 word = tree_words[node_offset(number) / 8];
+
+		count += (word & 1) && (u16)(word >> OWNER_SHIFT);
+	}
+	return count;
+}
+
+static void do_recover(u32 dead)
+{
+	struct naam_recover message = {.executor = dead};
+	int calls = 0;
+
+	do {
+		steps = 0;
+		CHECK(recover(&message) == CELL_OK && ++calls < 100, "recover does not end");
+	} while (!message.done);
+}
+
+/* Inserts key after key, and lets the executor die at every step of every insert. */
+static void test_deaths(void)
+{
+	static u64 saved[TREE_BYTES_MAX / 8];
+	volatile u64 deaths = 0, locked = 0, lost = 0, old_seen = 0, new_seen = 0, unread = 0;
+	volatile u64 number;
+	u64 saved_bytes;
+
+	fresh(400);
+	for (number = 0; number < 120; number++) {
+		volatile u64 key = number * 37 % 127 * 4;
+		volatile long at;
+		struct census before = take_census();
+
+		saved_bytes = tree_bytes;
+		memcpy(saved, (void *)tree_words, tree_bytes);
+		for (at = 0;; at++) {
+			volatile int died = 0;
+			struct census after;
+			u64 held, i, found;
+
+			memcpy((void *)tree_words, saved, saved_bytes);
+			executor = 9;
+			torn_death = at & 1;
+			if (setjmp(grave) == 0) {
+				death = at / 2;
+				CHECK(do_insert(key, 5) == CELL_OK, "insert fails");
+			} else {
+				died = 1;
+			}
+			death = -1;
+			executor = 2;
+			held = locks();
+			/* Readers go on before anybody has recovered, but for leaves whose lines were being written. */
+			for (i = 0; i < number; i += 5) {
+				long seen = try_lookup(i * 37 % 127 * 4);
+
+				CHECK(seen == 5 || (seen < 0 && held), "step %ld hides record %llu", at, i);
+				unread += seen < 0;
+			}
+			do_recover(8);
+			CHECK(locks() == held, "step %ld: number 8 frees what number 9 holds", at);
+			do_recover(9);
+			CHECK(!locks(), "step %ld leaves a lock", at);
+			after = take_census();
+			found = do_lookup(key);
+			CHECK(after.records == before.records + (found == 5), "step %ld: %llu records", at, after.records);
+			CHECK(after.lost <= (u64)died, "step %ld loses %llu tree nodes", at, after.lost);
+			for (i = 0; i < number; i++)
+				CHECK(do_lookup(i * 37 % 127 * 4) == 5, "step %ld loses record %llu", at, i);
+			locked += held;
+			lost += after.lost;
+			old_seen += !found;
+			new_seen += found == 5;
+			/* Everything goes on. */
+			found = do_insert(key, 6);
+			CHECK(found == CELL_OK || found == CELL_PRESENT, "step %ld blocks the tree", at);
+			for (i = 0; i < 40; i++)
+				CHECK(do_insert(i * 12 + 1, 6) == CELL_OK, "step %ld blocks the tree", at);
+			CHECK(take_census().lost == after.lost, "step %ld loses more", at);
+			if (!died && !torn_death)
+				break;
+			deaths += died;
+		}
+		memcpy((void *)tree_words, saved, saved_bytes);
+		CHECK(do_insert(key, 5) == CELL_OK, "insert fails");
+	}
+	CHECK(deaths && locked && lost && old_seen && new_seen, "%llu deaths, %llu locks, %llu lost, old %llu, new %llu", deaths, locked, lost,
+	      old_seen, new_seen);
+	printf("deaths: %llu steps of %llu inserts, %llu held a lock, %llu lost a tree node, %llu lookups had to wait for recover\n", deaths,
+	       number, locked, lost, unread);
+}
+
+/* ---- A lock that nobody gives back ---- */
+
+static void test_locked(void)
+{
+	struct cell_record message;
+	struct cell_scan page;
+	u64 i, used;
+
+	fresh(200);
+	for (i = 0; i < 100; i++)
+		CHECK(do_insert(i, 7) == CELL_OK, "a record does not fit");
+	used = tree_words[NODES_USED / 8];
+	for (i = 0; i <= used; i++)
+		tree_words[node_offset(i) / 8] += 1 | 9ull << OWNER_SHIFT;
+	for (i = 0; i < 100; i++)
+		CHECK(do_lookup(i) == 7, "a lock hides a record");
+	do_scan(0, 1000, &page);
+	CHECK(page.count > 0, "a lock hides all records");
+	set_record(&message.key, 1000, 7);
+	steps = 0;
+	CHECK(insert(&message) == CELL_BUSY, "not busy");
+	CHECK(steps > 500 && steps < STEPS_MAX * 3 / 4 + 100, "gave up after %ld steps", steps);
+	/* Lines in the middle of a commit: readers have to give up, too. */
+	for (i = 0; i <= used; i++)
+		tree_words[node_offset(i) / 8 + LINE_WORDS] += 2;
+	steps = 0;
+	CHECK(try_lookup(50) == -1 && steps < STEPS_MAX * 3 / 4 + 100, "lookup gave up after %ld steps", steps);
+	do_recover(9);
+	CHECK(tree_words[NODES_USED / 8] == used && take_census().records == 100 && do_lookup(50) == 7, "something was done");
+	printf("locked: all handlers give up in time\n");
+}
+
+int main(int argc, char **argv)
+{
+	long operations = argc > 2 ? atol(argv[2]) : 400000;
+
+	seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
+	printf("tree nodes of %d bytes, values of %d, seed %llu\n", NODE_BYTES, VALUE_BYTES, seed);
+	random_state = scramble(seed) | 1;
+	executor = 1;
+	test_alone(operations / 2);
+	test_many(operations);
+	test_deaths();
+	test_locked();
+	printf("ok\n");
+	return 0;
+}
