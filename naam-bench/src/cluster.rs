@@ -223,7 +223,7 @@ impl Cluster {
         let record_bytes = mica::value_offset(key_bytes) + value_bytes;
         let rings = rings(window, record_bytes, record_bytes);
         let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
-        let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting })?;
+        let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting, numbered: false })?;
         let (_, _, targets) = self.deployments.first().context("nothing is deployed")?;
         Ok(SessionConnection::new(connection, *targets))
     }

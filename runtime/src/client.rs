@@ -166,6 +166,8 @@ struct Slot {
     flow: u16,
     body_bytes: u16,
     kind: Option<Kind>,
+    /// It has left the place in this process: only servers know what became of it.
+    left: bool,
     target: Target,
     token: u64,
 }
@@ -303,7 +305,7 @@ impl<L: Link> Session<L> {
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
         let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind: Some(kind), target, token };
+        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind: Some(kind), left: false, target, token };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -454,8 +456,9 @@ impl<L: Link> Session<L> {
             let (body, continuation) = (&self.body[..usize::from(header.body_bytes)], &self.body[start..end]);
             self.links[to].link.send(&words, body, continuation);
             self.links[to].unsent += 1;
-            // If its new executor ends, it begins again from its request.
-            self.slots[usize::from(header.slot)].link = to as u16;
+            // If its new executor ends, it begins again from its request, at a server.
+            let slot = &mut self.slots[usize::from(header.slot)];
+            (slot.link, slot.left) = (to as u16, true);
         }
         self.links[local].link.advance();
         true

@@ -1,7 +1,12 @@
 //! The client place: an executor in the client's own process, which reaches regions by UDMA on the wire and never maps them.
 //!
-//! It serves handlers that only read, of deployments that its user was granted `direct`, and is turned whenever its session is polled: it has
-//! no thread. A message that needs more than a few operations is not worth as many round trips: it leaves for the server, as a continuation.
+//! It serves handlers of deployments that its user was granted `direct`, and is turned whenever its session is polled: it has no thread. A
+//! message that needs more than a few operations is not worth as many round trips: it leaves for the server, as a continuation.
+//!
+//! A message is at one place at a time: here until it leaves, and once it has left its request is only ever sent to servers again. So claims
+//! made here need nobody else's knowledge. Handlers with effects run under an executor number that the node gave the session of the
+//! wire; when that ends, a server recovers from it. An operation with an effect of which nobody knows whether it took place ends that
+//! session: nothing runs here any more.
 
 mod wire;
 
@@ -22,6 +27,7 @@ use naamc::diagnostic::Finding;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Wire, WireRegion};
 
 /// UDMA operations that a message makes from the client by default before it leaves for the server.
@@ -44,11 +50,13 @@ pub struct ClientPlaceOptions {
 struct ClientPlace {
     executor: Executor<RingLink>,
     clock: MonotonicClock,
-    serves: Vec<Target>,
+    deployed: Vec<Arc<Deployment>>,
+    /// Whether regions can still be reached.
+    works: Arc<AtomicBool>,
 }
 
 impl Connection {
-    /// Lets this session's messages to handlers of these deployments that only read run in this process, as far as the flow table sends them
+    /// Lets this session's messages to handlers of these deployments run in this process, as far as the flow table sends them
     /// to clients. Nothing may be under way. Each bundle is checked here again, as at every place.
     ///
     /// # Errors
@@ -61,25 +69,25 @@ impl Connection {
         options: &ClientPlaceOptions,
     ) -> Result<(), ControlError> {
         let failed = |error: io::Error| ControlError::io("making the client place", &error);
-        let (mut regions, mut deployed, mut serves) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut regions, mut deployed) = (Vec::new(), Vec::new());
         for name in deployments {
             let deployment = deploy(control, name, engine, &mut regions)?;
-            let reading = (0u16..).zip(deployment.handlers()).filter(|(_, handler)| !handler.shape().claims);
-            let (index, generation) = (deployment.index(), deployment.generation());
-            serves.extend(reading.map(|(handler, _)| Target { deployment: index, generation, handler }));
-            deployed.push(deployment);
+            deployed.push(Arc::new(deployment));
         }
-        let operations = ConnectionOptions { window: options.window, rings: options.rings, waiting: options.waiting };
-        let wire = Wire::new(Connection::open(control.address(), &operations)?.into_session(), regions);
+        let ClientPlaceOptions { window, rings, waiting, .. } = *options;
+        let connection = Connection::open(control.address(), &ConnectionOptions { window, rings, waiting, numbered: true })?;
+        let number = connection.executor().ok_or_else(|| ControlError::new(Code::Protocol, "a session without its number"))?;
+        let works = Arc::new(AtomicBool::new(true));
+        let wire = Wire::new(connection.into_session(), regions, works.clone());
         let activations = usize::from(options.window);
         let leaves_after = options.leaves_after;
-        let settings = Options { activations, leaves_after, ..Options::client(self.id().into()) };
+        let settings = Options { activations, leaves_after, ..Options::client(number, self.id().into()) };
         let mut executor = Executor::new(settings, Box::new(wire), MetricsWriter::nowhere());
-        deployed.into_iter().for_each(|deployment| executor.apply(Command::Deploy(Arc::new(deployment))));
+        deployed.iter().for_each(|deployment| executor.apply(Command::Deploy(deployment.clone())));
         let (server, client) = RingLink::pair(options.rings).map_err(failed)?;
         let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;
         executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots, grants: Grants::all() }));
-        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), serves }));
+        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, works }));
         Ok(())
     }
 }
@@ -120,7 +128,9 @@ fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<
 
 impl LocalPlace for ClientPlace {
     fn serves(&self, target: Target) -> bool {
-        self.serves.contains(&target)
+        let serves =
+            |deployment: &Arc<Deployment>| (deployment.index(), deployment.generation()) == (target.deployment, target.generation);
+        self.works.load(Ordering::Relaxed) && self.deployed.iter().any(serves)
     }
 
     fn turn(&mut self) -> bool {

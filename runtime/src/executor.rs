@@ -72,9 +72,9 @@ impl Options {
         Options { number, place: Place::Host, activations, hides_latency: true, batch_max, leaves_after, seed }
     }
 
-    /// The usual set-up of an executor in a client's process. Its number is nobody else's concern: it claims nothing.
-    pub fn client(seed: u64) -> Options {
-        Options { place: Place::Client, hides_latency: false, ..Options::host(1, seed) }
+    /// The usual set-up of an executor in a client's process.
+    pub fn client(number: u16, seed: u64) -> Options {
+        Options { place: Place::Client, hides_latency: false, ..Options::host(number, seed) }
     }
 
     /// The usual set-up of a NIC executor: it waits for completions instead of its own memory.

@@ -429,15 +429,19 @@ impl Supervisor {
             }
         }
         let (changes, SessionRequest { slots, rings, .. }) = (self.flows.changes(), *request);
-        let offer = SessionOffer { number, places: places.len() as u16, changes, slots, rings };
+        let executor = self.state().number_client(number)?;
+        let offer = SessionOffer { number, places: places.len() as u16, changes, slots, rings, executor };
         Ok(OpenedSession { offer, flows, news })
     }
 
-    /// Frees a session, whose client is gone.
+    /// Frees a session, whose client is gone, and recovers from what the client may have left in regions.
     pub async fn close_session(&self, number: u32) {
         let _change = self.changes.lock().await;
         self.order_all(&Order::Close { session: number }).await;
-        self.state().sessions.remove(&number);
+        let executor = self.state().sessions.remove(&number).and_then(|session| session.executor);
+        if let Some(executor) = executor {
+            self.recover_from_client(executor).await;
+        }
     }
 
     /// Where each flow goes.
@@ -669,6 +673,14 @@ impl State {
         Ok((self.last_session, told))
     }
 
+    /// Gives a session an executor number, if it wants one.
+    fn number_client(&mut self, session: u32) -> Result<Option<u16>, ControlError> {
+        let Some(session) = self.sessions.get_mut(&session).filter(|session| session.request.numbered) else { return Ok(None) };
+        let number = self.numbers.take(1);
+        session.executor = number;
+        number.map(Some).ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))
+    }
+
     /// Tells a session's client something. One that has not taken what it was told before is closed.
     fn tell(&mut self, number: u32, told: Told) {
         if self.sessions.get(&number).is_some_and(|session| session.news.try_send(told).is_err()) {
@@ -744,7 +756,7 @@ mod tests {
     #[test]
     fn sessions_are_bounded_by_all_their_memory() {
         let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
-        let request = SessionRequest { version: sessions::VERSION, slots: SLOTS_MAX, rings };
+        let request = SessionRequest { version: sessions::VERSION, slots: SLOTS_MAX, rings, numbered: false };
         let mut state = State::new(Box::new(Embedded::default()), &[]);
         let bytes = request.memory_bytes(1);
         let numbers: Vec<u32> = std::iter::from_fn(|| Some(state.admit_session(1, &request, bytes).ok()?.0)).collect();

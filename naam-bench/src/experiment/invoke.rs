@@ -149,6 +149,7 @@ fn measure(
         window,
         rings: rings(window, handler.request_bytes(), reply_bytes),
         waiting: Waiting { spin_us: if processors.is_empty() { 0 } else { SPIN_US } },
+        numbered: false,
     };
     let connect = |_| Connection::open(control.address(), &connection_options);
     let mut connections = messages.iter().map(connect).collect::<std::result::Result<Vec<_>, _>>()?;

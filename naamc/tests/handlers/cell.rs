@@ -124,7 +124,11 @@ fn cell_is_a_sorted_map() {
             }
             let tree = Tree::read(region(&surroundings), shape);
             assert!(tree.records == records && tree.unknown == 0 && tree.lost == 0, "{tree:?}");
-            assert!(hits > 100 && pages > 100 && tree.levels >= if shape == SMALL { 4 } else { 2 }, "{hits} hits in {} levels", tree.levels);
+            assert!(
+                hits > 100 && pages > 100 && tree.levels >= if shape == SMALL { 4 } else { 2 },
+                "{hits} hits in {} levels",
+                tree.levels
+            );
         }
     }
 }
@@ -182,9 +186,16 @@ fn a_full_tree_refuses_and_keeps_what_it_has() {
 /// A tree deployed with sizes that no node can have stays empty; its neighbours in size are taken.
 #[test]
 fn impossible_shapes_are_refused() {
-    for (node_bytes, value_bytes, result) in
-        [(512, 80, OK), (512, 88, INVALID), (1024, 64, OK), (1024, 60, INVALID), (576, 8, INVALID), (2048, 496, OK), (1024, 232, OK), (1024, 240, INVALID)]
-    {
+    for (node_bytes, value_bytes, result) in [
+        (512, 80, OK),
+        (512, 88, INVALID),
+        (1024, 64, OK),
+        (1024, 60, INVALID),
+        (576, 8, INVALID),
+        (2048, 496, OK),
+        (1024, 232, OK),
+        (1024, 240, INVALID),
+    ] {
         let shape = Shape { node_bytes, value_bytes };
         let mut surroundings = empty_tree(shape, 10);
         let found = load(shape).call("insert", &record(1, &value(shape, 1, 1)), &mut surroundings, Journey::Through).0;
@@ -383,7 +394,10 @@ fn recover_makes_a_tree_whole_after_a_death_at_every_step() {
         }
         levels = levels.max(Tree::read(region(&whole), shape).levels);
     }
-    assert!(deaths > 3000 && locked > 1000 && lost > 100 && unknown > 100 && levels >= 3, "{deaths} {locked} {lost} {unknown} {levels}");
+    assert!(
+        deaths > 3000 && locked > 1000 && lost > 100 && unknown > 100 && levels >= 3,
+        "{deaths} {locked} {lost} {unknown} {levels}"
+    );
 }
 
 /// Whether some tree node is locked.

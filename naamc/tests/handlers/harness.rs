@@ -83,7 +83,13 @@ impl Handlers {
     }
 
     /// Lets a message execute so many operations at most. Its result, once it has ended.
-    pub fn step(&self, handler: &str, activation: &mut Activation, surroundings: &mut Surroundings, operations: u64) -> Option<i32> {
+    pub fn step(
+        &self,
+        handler: &str,
+        activation: &mut Activation,
+        surroundings: &mut Surroundings,
+        operations: u64,
+    ) -> Option<i32> {
         surroundings.operations_left = operations;
         self.run(handler, activation, surroundings)
     }

@@ -188,7 +188,7 @@ impl<L: Link> Session<L> {
         hearing.homeless.retain(|number| {
             let slot = &mut self.slots[usize::from(*number)];
             let (kind, bytes) = (slot.kind.unwrap_or(Kind::Request), body_record_bytes(usize::from(slot.body_bytes)));
-            let local = self.local.as_ref().filter(|(place, _)| place.serves(slot.target)).map(|(_, index)| *index);
+            let local = self.local.as_ref().filter(|(place, _)| !slot.left && place.serves(slot.target)).map(|(_, index)| *index);
             let to = link_of(&self.links, self.flows.as_ref(), true, (kind, slot.flow), local);
             let Some(index) = to else { return true };
             let state = &mut self.links[index];

@@ -8,6 +8,8 @@ use crate::udma::wire::{OPERATION_BYTES, WireOperation};
 use crate::udma::{Action, Backend, Completion, NotIssued, Operation, Token};
 use naamc::abi::BODY_BYTES_MAX;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A region on the wire: its deployment, and its index there in place of a handler.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +19,18 @@ pub(super) struct WireRegion {
 
 /// A session that carries operations.
 pub(super) struct Wire {
-    session: Session<RingLink>,
+    /// `None` once it is lost: its node then recovers from what was left under its number.
+    session: Option<Session<RingLink>>,
+    works: Arc<AtomicBool>,
     /// By number, from 1.
     regions: Vec<WireRegion>,
     body: Box<[u8; BODY_BYTES_MAX]>,
 }
 
 impl Wire {
-    pub(super) fn new(session: Session<RingLink>, regions: Vec<WireRegion>) -> Wire {
-        Wire { session, regions, body: Box::new([0; BODY_BYTES_MAX]) }
+    /// Regions behind this session. `works` says whether they can still be reached.
+    pub(super) fn new(session: Session<RingLink>, regions: Vec<WireRegion>, works: Arc<AtomicBool>) -> Wire {
+        Wire { session: Some(session), works, regions, body: Box::new([0; BODY_BYTES_MAX]) }
     }
 }
 
@@ -40,7 +45,8 @@ impl Backend for Wire {
         self.body[OPERATION_BYTES..body_bytes].copy_from_slice(source);
         // Spread over the executors that serve operations, each of which keeps the order of its own.
         let hash = Some(u64::from(token.0));
-        match self.session.send(Kind::Udma, region.target, hash, &self.body[..body_bytes], token.0.into(), false) {
+        let session = self.session.as_mut().ok_or(NotIssued::Unreachable)?;
+        match session.send(Kind::Udma, region.target, hash, &self.body[..body_bytes], token.0.into(), false) {
             Ok(()) => Ok(()),
             Err(Error::Full) => Err(NotIssued::Full),
             Err(_) => Err(NotIssued::Unreachable),
@@ -48,15 +54,28 @@ impl Backend for Wire {
     }
 
     fn poll(&mut self, _: u64, completed: &mut dyn FnMut(Token, Completion<'_>)) {
-        // A session that is lost says so once and then ends what was under way; operations after that are not issued.
-        let _ = self.session.poll(|completion| {
+        let Some(session) = &mut self.session else { return };
+        let mut lost = false;
+        let polled = session.poll(|completion| {
             let done = match completion.outcome {
                 Ok(result) => Completion::Done { result: result.into(), bytes: completion.body },
-                Err(_) => Completion::Lost,
+                Err(_) => {
+                    lost = true;
+                    Completion::Lost
+                }
             };
             completed(Token(completion.token as u32), done);
         });
-        self.session.flush();
+        session.flush();
+        lost |= polled.is_err();
+        if lost {
+            // What is under way is handed over as uncertain, then the session ends.
+            while session.under_way() > 0
+                && session.poll(|completion| completed(Token(completion.token as u32), Completion::Lost)).is_err()
+            {}
+            self.works.store(false, Ordering::Relaxed);
+            self.session = None;
+        }
     }
 
     fn due_ns(&self) -> Option<u64> {
@@ -64,14 +83,16 @@ impl Backend for Wire {
     }
 
     fn arm(&mut self) -> bool {
-        self.session.arm()
+        self.session.as_mut().is_none_or(Session::arm)
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.session.descriptors()
+        self.session.as_ref().map_or_else(Vec::new, Session::descriptors)
     }
 
     fn disarm(&mut self) {
-        self.session.disarm();
+        if let Some(session) = &mut self.session {
+            session.disarm();
+        }
     }
 }

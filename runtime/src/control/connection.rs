@@ -27,18 +27,21 @@ pub struct ConnectionOptions {
     pub rings: RingSizes,
     /// How the client waits for replies.
     pub waiting: Waiting,
+    /// Whether an executor number is wanted, for handlers with effects that this program runs itself.
+    pub numbered: bool,
 }
 
 impl Default for ConnectionOptions {
     /// One request at a time, without spinning: for programs that do something else most of the time.
     fn default() -> ConnectionOptions {
-        ConnectionOptions { window: 1, rings: RingSizes::default(), waiting: Waiting { spin_us: 0 } }
+        ConnectionOptions { window: 1, rings: RingSizes::default(), waiting: Waiting { spin_us: 0 }, numbered: false }
     }
 }
 
 /// A session, for as long as this lives. Use it as a [`Session`].
 pub struct Connection {
     session: Session<RingLink>,
+    executor: Option<u16>,
 }
 
 impl Connection {
@@ -47,7 +50,8 @@ impl Connection {
     /// # Errors
     /// [`Code::NoCluster`], [`Code::Exhausted`] if it has too many sessions, or what else the cluster says.
     pub fn open(address: &Address, options: &ConnectionOptions) -> Result<Connection, ControlError> {
-        let request = SessionRequest { version: VERSION, slots: options.window, rings: options.rings };
+        let ConnectionOptions { window, rings, waiting, numbered } = *options;
+        let request = SessionRequest { version: VERSION, slots: window, rings, numbered };
         let (offer, flows, socket) = sessions::open(address, &request)?;
         let failed = |error: io::Error| ControlError::io("mapping a session", &error);
         let flows = SharedMemory::from_descriptor(flows).and_then(|memory| memory.map_read_only()).map_err(failed)?;
@@ -60,9 +64,9 @@ impl Connection {
         let first = (0..offer.places).map(|_| source.receive()).collect::<Result<Vec<_>, _>>().map_err(broken)?;
         // What comes later comes while nobody waits for it.
         rustix::io::ioctl_fionbio(&source.socket, true).map_err(|errno| failed(errno.into()))?;
-        let mut session = Session::with_membership(offer.number, offer.slots, flows, Box::new(source), options.waiting);
+        let mut session = Session::with_membership(offer.number, offer.slots, flows, Box::new(source), waiting);
         first.into_iter().for_each(|news| session.hear(news));
-        Ok(Connection { session })
+        Ok(Connection { session, executor: offer.executor })
     }
 }
 
@@ -106,6 +110,11 @@ impl Membership<RingLink> for NewsSocket {
 }
 
 impl Connection {
+    /// Its executor number, if it wanted one.
+    pub fn executor(&self) -> Option<u16> {
+        self.executor
+    }
+
     /// The session alone, for whoever owns it from here on.
     pub(crate) fn into_session(self) -> Session<RingLink> {
         self.session

@@ -74,7 +74,7 @@ pub(super) struct ExecutorNumbers {
 
 impl ExecutorNumbers {
     /// Takes so many numbers in a row, if there are as many; returns the first. Those that were free for longest come first.
-    fn take(&mut self, count: u16) -> Option<u16> {
+    pub(super) fn take(&mut self, count: u16) -> Option<u16> {
         // 0 is nobody.
         let firsts = u32::from(u16::MAX - count);
         let mut candidates = (0..firsts).map(|step| ((u32::from(self.last) + step) % firsts) as u16 + 1);
@@ -82,6 +82,12 @@ impl ExecutorNumbers {
         self.held.extend(first..first + count);
         self.last = first + count - 1;
         Some(first)
+    }
+
+    /// Gives numbers back that nothing is held under any more.
+    fn give_back(&mut self, recovered: &BTreeSet<u16>) {
+        self.held.retain(|number| !recovered.contains(number));
+        self.unrecovered.retain(|number| !recovered.contains(number));
     }
 }
 
@@ -183,9 +189,7 @@ impl Supervisor {
         }
         if !unrecovered.is_empty() {
             process.order(Order::Recover { executors: unrecovered.iter().copied().collect() }, &[]).await?;
-            let numbers = &mut self.state().numbers;
-            numbers.held.retain(|number| !unrecovered.contains(number));
-            numbers.unrecovered.retain(|number| !unrecovered.contains(number));
+            self.state().numbers.give_back(&unrecovered);
         }
         Ok(())
     }
@@ -213,6 +217,22 @@ impl Supervisor {
         let news = SessionNews { changes, place: place.place, executors: place.numbers().collect(), what: Became::Joined };
         self.state().tell(number, Told { news, descriptors: theirs });
         Ok(())
+    }
+
+    /// Has a place that runs recover from a client that is gone. If none does, the next one that starts will. Called while nothing else
+    /// changes.
+    pub(super) async fn recover_from_client(&self, executor: u16) {
+        let running = {
+            let mut state = self.state();
+            state.numbers.unrecovered.insert(executor);
+            state.running()
+        };
+        for place in running {
+            match place.process.order(Order::Recover { executors: vec![executor] }, &[]).await {
+                Ok(_) => return self.state().numbers.give_back(&[executor].into()),
+                Err(error) => eprintln!("warning: recovering from client {executor}: {error}"),
+            }
+        }
     }
 
     /// Follows a place from one end to the next, until the cluster ends or the place is given up.

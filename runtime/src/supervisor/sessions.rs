@@ -34,6 +34,10 @@ pub struct SessionRequest {
     pub slots: u16,
     /// Rings of each link.
     pub rings: RingSizes,
+    /// Whether an executor number of its own is wanted: for handlers with effects that the client runs itself. Data that the number is left
+    /// in is recovered when the session ends.
+    #[serde(default)]
+    pub numbered: bool,
 }
 
 /// What a client gets. Descriptors: the flow table. As many [`Became::Joined`] follow at once as places run.
@@ -49,6 +53,8 @@ pub struct SessionOffer {
     pub slots: u16,
     /// Rings of each link.
     pub rings: RingSizes,
+    /// Its executor number, if it wanted one.
+    pub executor: Option<u16>,
 }
 
 /// What a client is told while its session lasts.
@@ -102,6 +108,8 @@ pub struct OpenSession {
     pub memory_bytes: u64,
     /// What was asked for.
     pub request: SessionRequest,
+    /// The executor number of its client.
+    pub executor: Option<u16>,
     /// Its slot records; no client sees them.
     pub slots: SlotTable,
     /// Their memory, for places.
@@ -148,7 +156,7 @@ impl OpenSession {
         let slots_memory = SharedMemory::create("naam-slots", SlotTable::bytes(request.slots), Pages::Ordinary)?;
         let slots = SlotTable::new(slots_memory.map()?, request.slots).ok_or(io::ErrorKind::InvalidInput)?;
         let (news, told) = mpsc::channel(NEWS_MAX);
-        Ok((OpenSession { tenant, memory_bytes, request: *request, slots, slots_memory, news }, told))
+        Ok((OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, news }, told))
     }
 
     /// Makes the memory and the bells of its links to so many executors.
@@ -169,7 +177,7 @@ mod tests {
     fn all_memory_of_a_session_is_counted() {
         for (slots, ring_bytes, executors) in [(1, 128, 1), (7, 4096, 3), (SLOTS_MAX, 1 << 20, 2)] {
             let rings = RingSizes { request_bytes: ring_bytes, reply_bytes: ring_bytes };
-            let request = SessionRequest { version: VERSION, slots, rings };
+            let request = SessionRequest { version: VERSION, slots, rings, numbered: false };
             let counted = request.memory_bytes(executors);
             let (session, _) = OpenSession::create(1, &request, counted).unwrap();
             let links = session.links(executors).unwrap();

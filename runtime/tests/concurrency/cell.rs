@@ -98,7 +98,10 @@ impl Load for Mixed {
                 let more = word(reply, 8) >> 32 == 1;
                 let records: Vec<&[u8]> = reply[16..].chunks(8 + self.shape.value_bytes).collect();
                 let keys: Vec<u64> = records.iter().map(|record| word(record, 0)).collect();
-                assert!(keys.is_sorted_by(|a, b| a < b) && keys.first().is_none_or(|first| first >= start), "{keys:?} from {start}");
+                assert!(
+                    keys.is_sorted_by(|a, b| a < b) && keys.first().is_none_or(|first| first >= start),
+                    "{keys:?} from {start}"
+                );
                 assert!(
                     records.iter().zip(&keys).all(|(record, key)| record[8..] == value(self.shape, *key)),
                     "a torn value from {start}"
