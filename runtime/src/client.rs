@@ -439,6 +439,19 @@ impl<L: Link> Session<L> {
         }
     }
 
+    /// Has a request begin again, at a server: nothing of it has taken effect.
+    fn begin_again(&mut self, number: u16) {
+        let slot = &mut self.slots[usize::from(number)];
+        (slot.link, slot.left) = (NO_LINK, true);
+        match &mut self.hearing {
+            Some(hearing) => hearing.wait_for_link(number),
+            None => {
+                slot.under_way = false;
+                self.lost.push(number);
+            }
+        }
+    }
+
     /// Sends the message at the front of the local place's link, which left it under way, on to a server. False if it has to wait.
     fn forward(&mut self, local: usize) -> bool {
         let Ok(Some(words)) = self.links[local].link.next() else { return false };
@@ -448,6 +461,11 @@ impl<L: Link> Session<L> {
         if slot.is_some() {
             let to = link_of(&self.links, self.flows.as_ref(), false, (Kind::Continuation, header.flow), None);
             let Some(to) = to else { return false };
+            if bytes > self.links[to].link.capacity_bytes() {
+                self.begin_again(header.slot);
+                self.links[local].link.advance();
+                return true;
+            }
             if !matches!(self.links[to].link.room_bytes(bytes), Ok(room) if room >= bytes) {
                 return false;
             }

@@ -35,6 +35,7 @@ const CHILD: &str = "--put-until-killed";
 const TESTS: &[(&str, fn())] = &[
     ("every_place_gives_the_same", every_place_gives_the_same),
     ("a_client_that_is_killed_leaves_no_lock", a_client_that_is_killed_leaves_no_lock),
+    ("rings_of_two_records_are_enough", rings_of_two_records_are_enough),
 ];
 
 /// Where a stream is served.
@@ -150,6 +151,38 @@ fn assert_same(subject: &Subject, engine: EngineChoice, way: Way, expected: &Tra
         assert_eq!(expected, found, "{name}, {engine:?}, {way:?}: message {index} of seed {SEED:#x}");
     }
     assert!(expected.1 == found.1, "{name}, {engine:?}, {way:?}: regions differ after seed {SEED:#x}");
+}
+
+/// Nothing waits for ever for room, wherever it is served, and whether or not a continuation fits a ring at all.
+fn rings_of_two_records_are_enough() {
+    let options = Options { nic_executors: 1, dma_latency_ns: 100, pin: false, ..Options::new(embedded_name()) };
+    let node = Node::start(&options).expect("a cluster starts");
+    let subject = Subject::load("counter");
+    let stream = Stream::new(&node, &subject);
+    let target = node.control().target("counter", "count").unwrap();
+    let (least, larger) =
+        (RingSizes { request_bytes: 128, reply_bytes: 128 }, RingSizes { request_bytes: 1024, reply_bytes: 1024 });
+    for (way, local) in [(WAYS[0], least), (WAYS[1], least), (WAYS[2], least), (WAYS[3], least), (WAYS[3], larger)] {
+        let place = if let Way::At(place) = way { place } else { Place::Client };
+        node.control().steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place }).unwrap();
+        let connection = ConnectionOptions { window: 16, rings: least, ..ConnectionOptions::default() };
+        let mut session = Connection::open(node.address(), &connection).unwrap();
+        if place == Place::Client {
+            let leaves_after = if way == Way::LeavingTheClient { 0 } else { u32::MAX };
+            let options = ClientPlaceOptions { rings: local, window: 16, ..client_place(leaves_after) };
+            session.serve_here(node.control(), &["counter"], &JitEngine, &options).unwrap();
+        }
+        let (mut sent, mut answered) = (0, 0);
+        while answered < 500 {
+            while sent < 500 && session.submit(target, Some(sent), &[0; 16], sent).is_ok() {
+                sent += 1;
+            }
+            session.wait(None).unwrap();
+            answered += session.poll(|completion| assert_eq!(completion.outcome, Ok(0), "{way:?}")).unwrap();
+        }
+    }
+    drop(stream);
+    node.stop().expect("the cluster was running");
 }
 
 fn client_place(leaves_after: u32) -> ClientPlaceOptions {

@@ -63,6 +63,11 @@ impl<L> Hearing<L> {
         }
     }
 
+    /// Has a request, whose body is kept, wait for a link.
+    pub(super) fn wait_for_link(&mut self, slot: u16) {
+        self.homeless.push(slot);
+    }
+
     /// Whether requests wait for a link.
     pub(super) fn has_homeless(&self) -> bool {
         !self.homeless.is_empty()

@@ -230,6 +230,8 @@ impl Supervisor {
         for place in running {
             match place.process.order(Order::Recover { executors: vec![executor] }, &[]).await {
                 Ok(_) => return self.state().numbers.give_back(&[executor].into()),
+                // Nobody is there to recover for.
+                Err(_) if self.end.borrow().is_some() => return,
                 Err(error) => eprintln!("warning: recovering from client {executor}: {error}"),
             }
         }
