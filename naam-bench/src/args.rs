@@ -6,6 +6,8 @@ mod redis;
 pub use invoke::Invoke;
 pub use redis::{Baseline, Redis};
 
+use crate::application::Application;
+use crate::cell::Shape;
 use crate::mica::{HEAP_BYTES_MAX, heap_bytes};
 use crate::workload::distribution::Distribution;
 use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN};
@@ -19,10 +21,14 @@ use serde::Serialize;
 
 /// Clients of one run at most; each is a thread.
 pub const CLIENTS_MAX: u64 = 64;
+/// Records that a scan of YCSB-E asks for at most.
+pub const SCAN_RECORDS_MAX: u64 = 100;
+/// Bytes of a tree node unless something else is asked for: the handlers' own default.
+const NODE_BYTES_DEFAULT: u64 = 1024;
 /// Seconds of one measurement at most.
 pub const SECONDS_MAX: f64 = 86_400.0;
 
-/// Drives YCSB workloads against NAAM and reports throughput, latency and what each request cost
+/// Drives workloads against NAAM and reports throughput, latency and what each request cost
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -35,6 +41,8 @@ const EXAMPLES: &str = "\
 Examples:
   naam-bench ycsb                                 a cluster of its own, a million records
   naam-bench ycsb --workload A --clients 2 --host 2
+  naam-bench ycsb --workload E                    scans and inserts, in Cell's tree
+  naam-bench cell --records 10000000 --mix lookup=100
   naam-bench ycsb --compare native                what portability costs
   naam-bench ycsb --cluster staging --json        against a cluster that runs
   naam-bench baseline redis                       the same requests against Redis
@@ -45,7 +53,7 @@ Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
 /// The experiments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serves a YCSB mix from MICA's hash table and checks every value that is read
+    /// Serves a YCSB mix from MICA's hash table, or E from Cell's tree, and checks every value that is read
     ///
     /// Loads the records, draws the requests, runs them in a closed loop, and prints a report. Without --cluster it starts a cluster of
     /// its own.
@@ -63,6 +71,12 @@ pub enum Command {
     /// each request cost.
     #[command(after_help = invoke::EXAMPLES)]
     Invoke(Box<Invoke>),
+    /// Serves lookups, scans and inserts from Cell's B-link tree and checks every value that is read
+    ///
+    /// Builds the tree from sorted records, four fifths full, draws the requests, runs them in a closed loop, and prints a report. A scan may
+    /// take several requests, one for each page of 4 KiB.
+    #[command(after_help = EXAMPLES)]
+    Cell(Box<Cell>),
 }
 
 /// Which engine serves the requests.
@@ -101,13 +115,35 @@ pub struct Ycsb {
     /// The mix of operations, as YCSB names it
     #[arg(long, value_enum, default_value = "B", ignore_case = true, help_heading = "Workload")]
     pub workload: Workload,
+    /// Bytes of each key: 8 to 64; 8 for E
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(KEY_BYTES_MIN as i64..=KEY_BYTES_MAX as i64), help_heading = "Workload")]
+    pub key_bytes: u16,
+    /// What every experiment has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `naam-bench cell`.
+#[derive(Args, Clone, Debug)]
+pub struct Cell {
+    /// Shares of lookups, scans and inserts, in percent, like lookup=90,scan=5,insert=5
+    #[arg(long, value_name = "SHARES", default_value = "lookup=100", value_parser = cell_mix, help_heading = "Workload")]
+    pub mix: Mix,
+    /// Records that a scan asks for at most: 1 to 65535, each number as often
+    #[arg(long, value_name = "N", default_value_t = SCAN_RECORDS_MAX, value_parser = clap::value_parser!(u64).range(1..=65_535), help_heading = "Workload")]
+    pub scan_records: u64,
+    /// What every experiment has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every experiment has.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
     /// Records that are loaded before the run
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX / 2), help_heading = "Workload")]
     pub records: u64,
-    /// Bytes of each key: 8 to 64
-    #[arg(long, value_name = "K", default_value_t = 8, value_parser = clap::value_parser!(u16).range(KEY_BYTES_MIN as i64..=KEY_BYTES_MAX as i64), help_heading = "Workload")]
-    pub key_bytes: u16,
-    /// Bytes of each value: 8 to 1024
+    /// Bytes of each value: 8 to 1024; in Cell's tree as many as the tree nodes allow
     #[arg(long, value_name = "B", default_value_t = 64, value_parser = clap::value_parser!(u16).range(VALUE_BYTES_MIN as i64..=VALUE_BYTES_MAX as i64), help_heading = "Workload")]
     pub value_bytes: u16,
     /// Which records are asked for [default: the workload's own: scrambled-zipfian, or latest for D]
@@ -116,6 +152,9 @@ pub struct Ycsb {
     /// Seed of the request stream
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
     pub seed: u64,
+    /// Bytes of a node of Cell's tree
+    #[arg(long, value_name = "B", default_value_t = NODE_BYTES_DEFAULT, value_parser = node_bytes, help_heading = "Workload")]
+    pub node_bytes: u64,
 
     /// Seconds to measure, of each engine
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds, help_heading = "Load")]
@@ -149,9 +188,90 @@ pub struct Ycsb {
     pub json: bool,
 }
 
+/// An experiment as it was asked for, with all that follows from that.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its name.
+    pub experiment: &'static str,
+    /// YCSB's letter, if it is one of YCSB's.
+    pub workload: Option<Workload>,
+    /// The operations.
+    pub mix: Mix,
+    /// The distribution in use.
+    pub distribution: Distribution,
+    /// Bytes of a key.
+    pub key_bytes: usize,
+    /// The tree, if Cell serves and not MICA.
+    pub shape: Option<Shape>,
+    /// Records that a scan asks for at most.
+    pub scan_records_max: u64,
+    /// The rest.
+    pub common: Common,
+}
+
+impl Plan {
+    /// What serves it.
+    pub fn application(&self) -> Application {
+        if self.shape.is_some() { Application::Cell } else { Application::Mica }
+    }
+}
+
 impl Ycsb {
-    /// The operations, or why they cannot be served: a usage error.
-    pub fn mix(&self) -> Result<Mix, String> {
+    /// The experiment, or why it cannot be run: a usage error.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let common = &self.common;
+        common.check()?;
+        let shape = if self.workload == Workload::E {
+            if self.key_bytes != 8 {
+                return Err(format!("workload E is served by Cell's tree, whose keys have 8 bytes, not {}", self.key_bytes));
+            }
+            Some(common.shape()?)
+        } else {
+            let heap_bytes = heap_bytes(common.records, usize::from(self.key_bytes), usize::from(common.value_bytes), 0);
+            if heap_bytes > HEAP_BYTES_MAX {
+                return Err(format!(
+                    "{} records of {} and {} bytes take {} GiB; a table has at most {} GiB",
+                    common.records,
+                    self.key_bytes,
+                    common.value_bytes,
+                    heap_bytes >> 30,
+                    HEAP_BYTES_MAX >> 30
+                ));
+            }
+            None
+        };
+        Ok(Plan {
+            experiment: "ycsb",
+            workload: Some(self.workload),
+            mix: self.workload.mix(),
+            distribution: common.distribution.unwrap_or(self.workload.distribution()),
+            key_bytes: usize::from(self.key_bytes),
+            shape,
+            scan_records_max: SCAN_RECORDS_MAX,
+            common: common.clone(),
+        })
+    }
+}
+
+impl Cell {
+    /// The experiment, or why it cannot be run: a usage error.
+    pub fn plan(&self) -> Result<Plan, String> {
+        self.common.check()?;
+        Ok(Plan {
+            experiment: "cell",
+            workload: None,
+            mix: self.mix,
+            distribution: self.common.distribution.unwrap_or(Distribution::ScrambledZipfian),
+            key_bytes: 8,
+            shape: Some(self.common.shape()?),
+            scan_records_max: self.scan_records,
+            common: self.common.clone(),
+        })
+    }
+}
+
+impl Common {
+    fn check(&self) -> Result<(), String> {
         if self.clients * self.window > WRITES_UNDER_WAY_MAX as u64 {
             return Err(format!(
                 "--clients times --window is {}; at most {WRITES_UNDER_WAY_MAX} requests can be under way",
@@ -161,26 +281,43 @@ impl Ycsb {
         if self.compare.is_some() && self.engine == Engine::Native {
             return Err("--engine native is what --compare native compares with: choose jit or interpreter".to_owned());
         }
-        let mix = self.workload.mix().ok_or_else(|| {
-            "workload E scans ranges, which a hash table cannot serve: it waits for Cell, an ordered structure that is not there yet".to_owned()
-        })?;
-        let heap_bytes = heap_bytes(self.records, usize::from(self.key_bytes), usize::from(self.value_bytes), 0);
-        if heap_bytes > HEAP_BYTES_MAX {
-            return Err(format!(
-                "{} records of {} and {} bytes take {} GiB; a table has at most {} GiB",
-                self.records,
-                self.key_bytes,
-                self.value_bytes,
-                heap_bytes >> 30,
-                HEAP_BYTES_MAX >> 30
-            ));
-        }
-        Ok(mix)
+        Ok(())
     }
 
-    /// The distribution in use.
-    pub fn distribution(&self) -> Distribution {
-        self.distribution.unwrap_or(self.workload.distribution())
+    /// The tree that is asked for.
+    fn shape(&self) -> Result<Shape, String> {
+        Shape::new(self.node_bytes as usize, usize::from(self.value_bytes)).ok_or_else(|| {
+            format!(
+                "a tree node of {} bytes has no room for three records with values of {} bytes: choose a larger --node-bytes or shorter values",
+                self.node_bytes, self.value_bytes
+            )
+        })
+    }
+}
+
+/// Shares of Cell's operations.
+fn cell_mix(text: &str) -> Result<Mix, String> {
+    let mut mix = Mix { read_percent: 0, update_percent: 0, insert_percent: 0, read_modify_write_percent: 0, scan_percent: 0 };
+    for part in text.split(',') {
+        let (name, percent) = part.split_once('=').ok_or_else(|| format!("{part:?} is no share like lookup=95"))?;
+        let percent = percent.trim().parse::<u8>().map_err(|_| format!("{percent:?} is no percentage"))?;
+        match name.trim() {
+            "lookup" => mix.read_percent = percent,
+            "scan" => mix.scan_percent = percent,
+            "insert" => mix.insert_percent = percent,
+            name => return Err(format!("{name:?} is none of lookup, scan and insert")),
+        }
+    }
+    match mix.percentages().iter().map(|percent| u32::from(*percent)).sum::<u32>() {
+        100 => Ok(mix),
+        sum => Err(format!("the shares add up to {sum} %, not to 100 %")),
+    }
+}
+
+fn node_bytes(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes @ (512 | 1024 | 2048)) => Ok(bytes),
+        _ => Err("a tree node has 512, 1024 or 2048 bytes".to_owned()),
     }
 }
 
@@ -200,6 +337,14 @@ mod tests {
             let Command::Ycsb(ycsb) = arguments.command else { panic!("it is ycsb") };
             *ycsb
         })
+    }
+
+    fn cell(arguments: &[&str]) -> Result<Plan, String> {
+        let all = ["naam-bench", "cell"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).map_err(|error| error.to_string())?.command {
+            Command::Cell(cell) => cell.plan(),
+            _ => panic!("`cell` was asked for"),
+        }
     }
 
     /// clap's own check of the definitions.
@@ -228,18 +373,24 @@ mod tests {
     #[test]
     fn defaults_are_the_documented_ones() {
         let ycsb = ycsb(&[]).unwrap();
-        assert_eq!((ycsb.workload, ycsb.records, ycsb.key_bytes, ycsb.value_bytes), (Workload::B, 1_000_000, 8, 64));
-        assert_eq!((ycsb.clients, ycsb.window, ycsb.host, ycsb.seed, ycsb.pairs), (1, 128, 1, 1, 5));
-        assert_eq!((ycsb.engine, ycsb.distribution(), ycsb.json), (Engine::Jit, Distribution::ScrambledZipfian, false));
-        assert!(ycsb.mix().is_ok());
+        let plan = ycsb.plan().unwrap();
+        let common = &plan.common;
+        assert_eq!((plan.workload, common.records, plan.key_bytes, common.value_bytes), (Some(Workload::B), 1_000_000, 8, 64));
+        assert_eq!((common.clients, common.window, common.host, common.seed, common.pairs), (1, 128, 1, 1, 5));
+        assert_eq!((common.engine, plan.distribution, common.json), (Engine::Jit, Distribution::ScrambledZipfian, false));
+        assert_eq!(plan.application(), Application::Mica);
+        let plan = cell(&[]).unwrap();
+        assert_eq!((plan.mix, plan.application(), plan.scan_records_max), (Workload::C.mix(), Application::Cell, 100));
     }
 
-    /// Every line is refused as a usage error, by clap or by `mix`; its twin beside it is taken.
+    /// Every line is refused as a usage error, by clap or by `plan`; its twin beside it is taken.
     #[test]
     fn impossible_requests_are_refused() {
-        let twins: [(&[&str], &[&str]); 13] = [
+        let twins: [(&[&str], &[&str]); 15] = [
             (&["--workload", "G"], &["--workload", "d"]),
-            (&["--workload", "E"], &["--workload", "F"]),
+            (&["--workload", "E", "--key-bytes", "9"], &["--workload", "F", "--key-bytes", "9"]),
+            (&["--workload", "E", "--value-bytes", "233"], &["--workload", "E", "--value-bytes", "232"]),
+            (&["--node-bytes", "1000"], &["--node-bytes", "512"]),
             (&["--records", "0"], &["--records", "1"]),
             (&["--key-bytes", "7"], &["--key-bytes", "8"]),
             (&["--key-bytes", "65"], &["--key-bytes", "64"]),
@@ -252,10 +403,19 @@ mod tests {
             (&["--pairs", "3"], &["--pairs", "3", "--compare", "native"]),
             (&["--engine", "native", "--compare", "native"], &["--engine", "interpreter", "--compare", "native"]),
         ];
-        let taken = |arguments: &[&str]| ycsb(arguments).is_ok_and(|ycsb| ycsb.mix().is_ok());
+        let taken = |arguments: &[&str]| ycsb(arguments).is_ok_and(|ycsb| ycsb.plan().is_ok());
         for (refused, twin) in twins {
             assert!(!taken(refused), "{refused:?} was taken");
             assert!(taken(twin), "{twin:?} was refused");
+        }
+    }
+    /// Mixes of Cell are complete and name what it serves.
+    #[test]
+    fn mixes_of_cell_are_complete() {
+        let plan = cell(&["--mix", "lookup=50,scan=30, insert=20"]).unwrap();
+        assert_eq!((plan.mix.read_percent, plan.mix.scan_percent, plan.mix.insert_percent), (50, 30, 20));
+        for refused in ["lookup", "lookup=99", "lookup=100,scan=100", "update=100", "lookup=x"] {
+            assert!(cell(&["--mix", refused]).is_err(), "{refused} was taken");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! The cluster under an experiment: one of its own or one that runs, with MICA's table in regions of this program's and a deployment for each
-//! engine that is measured.
+//! The cluster under an experiment: one of its own or one that runs, with an application's regions and a deployment of it for each engine that
+//! is measured.
 
+use crate::application::{Application, Handler};
 use crate::args::Engine;
-use crate::connection::SessionConnection;
+use crate::cell::TREE;
+use crate::connection::{SessionConnection, Targets};
 use crate::interruption;
-use crate::load::Handler;
-use crate::mica::{self, HEAP, TABLE};
-use crate::native::Native;
+use crate::mica::TABLE;
+use crate::native::{Native, Reader};
 use crate::report::Place;
 use anyhow::{Context, Result, anyhow, bail};
 use runtime::client::Waiting;
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
-use runtime::message::Target;
 use runtime::node::{Node, Options, embedded_name};
 use runtime::place::NativePrograms;
 use runtime::supervisor::api::{CreateRegion, Deploy, Status};
@@ -21,18 +21,20 @@ use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// MICA's handlers, compiled: nobody needs a C compiler to measure.
-pub const MICA_ELF: &[u8] = include_bytes!("../../testdata/handlers/mica.o");
 /// How long a client that may spin looks for answers before it sleeps, in microseconds.
 pub const SPIN_US: u32 = 50;
 
 /// The programs that a place of this program runs as [`Engine::Native`].
 pub fn native_programs() -> NativePrograms {
-    Native::ALL
-        .into_iter()
-        .fold(NativePrograms::default(), |programs, (name, native)| programs.with(name, Arc::new(native), Native::operations()))
+    let table = Native::ALL.into_iter().fold(NativePrograms::default(), |programs, (name, native)| {
+        programs.with(TABLE.0, name, Native::operations(), move |_| Arc::new(native))
+    });
+    Reader::ALL.into_iter().fold(table, |programs, (name, reader)| {
+        programs.with(TREE.0, name, Reader::operations(), move |environment| Arc::new(reader.of(environment)))
+    })
 }
 
 /// How a cluster is wanted.
@@ -44,10 +46,12 @@ pub struct Wanted {
     pub executors: u16,
     /// Engines that serve, the first one first. A running cluster serves with its own.
     pub engines: Vec<Engine>,
-    /// Bytes of the table.
-    pub table_bytes: u64,
-    /// Bytes of the heap.
-    pub heap_bytes: u64,
+    /// What serves.
+    pub application: Application,
+    /// Bytes of its regions, by the names that its handlers give them.
+    pub regions: Vec<(&'static str, u64)>,
+    /// Values of its `const volatile` variables.
+    pub constants: BTreeMap<String, serde_json::Value>,
 }
 
 /// What this run made in a cluster and has not removed yet, by name.
@@ -106,13 +110,13 @@ fn remove_when_interrupted(made: &SharedMade) -> Result<()> {
     interruption::before_death(remove, impatient).context("waiting for signals")
 }
 
-/// A cluster with a table in it. Dropping it removes what was made there.
+/// A cluster with an application's regions in it. Dropping it removes what was made there.
 pub struct Cluster {
     control: Control,
     node: Option<Node>,
     made: SharedMade,
     regions: BTreeMap<String, u64>,
-    deployments: Vec<(String, Engine, [Target; Handler::NAMES.len()])>,
+    deployments: Vec<(String, Engine, Targets)>,
     places: Vec<Place>,
 }
 
@@ -142,12 +146,12 @@ impl Cluster {
         let mut cluster = Cluster { control, node, made, regions, deployments, places };
         cluster.create_regions(wanted)?;
         let engines = if cluster.node.is_some() { wanted.engines.clone() } else { vec![engine_of(&status)?] };
-        cluster.deploy(&engines)?;
+        cluster.deploy(wanted, &engines)?;
         Ok(cluster)
     }
 
     fn create_regions(&mut self, wanted: &Wanted) -> Result<()> {
-        for ((declared, _), length_bytes) in [(TABLE, wanted.table_bytes), (HEAP, wanted.heap_bytes)] {
+        for &(declared, length_bytes) in &wanted.regions {
             let name = own_name(declared);
             let mut made = lock(&self.made);
             let region = self.control.create_region(&name, &CreateRegion { length_bytes, huge_pages: false })?;
@@ -157,20 +161,22 @@ impl Cluster {
         Ok(())
     }
 
-    fn deploy(&mut self, engines: &[Engine]) -> Result<()> {
-        let bundle = naamc::build::build(MICA_ELF).map_err(|findings| {
-            anyhow!("MICA's handlers do not verify: {}", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    fn deploy(&mut self, wanted: &Wanted, engines: &[Engine]) -> Result<()> {
+        let application = wanted.application;
+        let bundle = naamc::build::build(application.elf()).map_err(|findings| {
+            let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            anyhow!("the handlers of {} do not verify: {}", application.in_words(), findings.join("; "))
         })?;
         let file = self.control.upload_bundle(&bundle.bundle().to_bytes())?.file;
-        let binding = |(declared, _): (&str, u16)| {
-            (declared.to_owned(), Binding { region: own_name(declared), rights: naamc::abi::Rights::ALL })
+        let binding = |(declared, _): &(&str, u64)| {
+            ((*declared).to_owned(), Binding { region: own_name(declared), rights: naamc::abi::Rights::ALL })
         };
         for engine in engines {
             let name = own_name(engine.name());
             let deploy = Deploy {
                 file: file.clone(),
-                bindings: [binding(TABLE), binding(HEAP)].into(),
-                constants: BTreeMap::new(),
+                bindings: wanted.regions.iter().map(binding).collect(),
+                constants: wanted.constants.clone(),
                 limits: Default::default(),
                 engine: self.node.is_some().then(|| choice(*engine)),
             };
@@ -178,9 +184,11 @@ impl Cluster {
             let record = self.control.deploy(&name, &deploy)?;
             made.deployments.push(name.clone());
             drop(made);
-            let mut targets = [Target::default(); Handler::NAMES.len()];
-            for (target, handler) in targets.iter_mut().zip(Handler::NAMES) {
-                *target = record.target(handler)?;
+            let mut targets = Targets::default();
+            for handler in Handler::ALL {
+                if let Some(name) = application.name_of(handler) {
+                    targets[handler as usize] = record.target(name)?;
+                }
             }
             self.deployments.push((name, *engine, targets));
         }
@@ -193,7 +201,7 @@ impl Cluster {
     }
 
     /// Where requests to this engine go.
-    pub fn targets(&self, engine: Engine) -> Result<[Target; Handler::NAMES.len()]> {
+    pub fn targets(&self, engine: Engine) -> Result<Targets> {
         let deployment = self.deployments.iter().find(|(_, served, _)| *served == engine);
         Ok(deployment.with_context(|| format!("nothing serves with {}", engine.name()))?.2)
     }
@@ -218,10 +226,16 @@ impl Cluster {
         &self.regions
     }
 
-    /// A session for so many requests under way, of records with so many bytes, whose client may `spin` while it waits.
-    pub fn connect(&self, window: u16, key_bytes: usize, value_bytes: usize, spin: bool) -> Result<SessionConnection<Connection>> {
-        let record_bytes = mica::value_offset(key_bytes) + value_bytes;
-        let rings = rings(window, record_bytes, record_bytes);
+    /// Writes the beginning of a region, as the application declares it.
+    pub fn load_region(&self, declared: &str, bytes: Box<dyn Read + Send>, length_bytes: u64) -> Result<()> {
+        self.control.load_region(&own_name(declared), bytes, length_bytes)?;
+        Ok(())
+    }
+
+    /// A session for so many requests under way, with bodies of requests and replies of so many bytes at most, whose client may `spin` while
+    /// it waits.
+    pub fn connect(&self, window: u16, bodies_bytes: [usize; 2], spin: bool) -> Result<SessionConnection<Connection>> {
+        let rings = rings(window, bodies_bytes[0], bodies_bytes[1]);
         let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
         let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting, numbered: false })?;
         let (_, _, targets) = self.deployments.first().context("nothing is deployed")?;

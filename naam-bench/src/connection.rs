@@ -1,6 +1,7 @@
 //! The load generator's connection: a session of the client library.
 
-use crate::load::{Answer, Connection, Fault, Handler};
+use crate::application::Handler;
+use crate::load::{Answer, Connection, Fault};
 use runtime::client::{Completion, Error, Session};
 use runtime::message::{RuntimeError, Target};
 use runtime::transport::shared_memory::RingLink;
@@ -10,20 +11,23 @@ use std::time::Duration;
 /// How long a client waits before it looks whether the run has ended.
 const WAIT: Duration = Duration::from_millis(50);
 
+/// What a session calls its handlers, by their numbers.
+pub type Targets = [Target; Handler::ALL.len()];
+
 /// A session, and what it calls its handlers.
 pub struct SessionConnection<S> {
     session: S,
-    targets: [Target; Handler::NAMES.len()],
+    targets: Targets,
 }
 
 impl<S: DerefMut<Target = Session<RingLink>>> SessionConnection<S> {
-    /// Requests through `session`; `targets` are those of [`Handler::NAMES`].
-    pub fn new(session: S, targets: [Target; Handler::NAMES.len()]) -> SessionConnection<S> {
+    /// Requests through `session` to these handlers.
+    pub fn new(session: S, targets: Targets) -> SessionConnection<S> {
         SessionConnection { session, targets }
     }
 
     /// Sends requests to these handlers from now on. Nothing may be under way.
-    pub fn turn_to(&mut self, targets: [Target; Handler::NAMES.len()]) {
+    pub fn turn_to(&mut self, targets: Targets) {
         self.targets = targets;
     }
 }

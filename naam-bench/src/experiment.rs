@@ -4,4 +4,5 @@ pub mod baseline;
 mod clients;
 pub mod invoke;
 mod served;
-pub mod ycsb;
+pub mod store;
+mod tree;

@@ -1,15 +1,21 @@
 //! The load generator: one client in a closed loop, which keeps its window full and checks every answer.
 //!
 //! It works batch by batch: take all answers, read the clock once, send as many requests as there is room for. Nothing is allocated
-//! for a request. How requests travel is behind [`Connection`]; what a report makes of the counts is elsewhere.
+//! for a request. What requests and answers look like is in [`table`] and [`tree`], how they travel behind [`Connection`]; what a report
+//! makes of the counts is elsewhere.
 
+mod table;
+mod tree;
+
+pub use tree::{Scan, Tree};
+
+use crate::application::Handler;
 use crate::measurement::Measurement;
 use crate::mica;
 use crate::workload::distribution::Distribution;
-use crate::workload::keys::{KEY_BYTES_MAX, KEY_BYTES_MIN, fnv, write_key};
-use crate::workload::mix::{Operation, Workload};
+use crate::workload::mix::Operation;
 use crate::workload::stream::Stream;
-use crate::workload::values::{Stamp, VALUE_BYTES_MIN, VERSION_STEP};
+use crate::workload::values::{Stamp, VALUE_BYTES_MIN};
 use crate::workload::versions::Versions;
 use runtime::clock::Clock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -19,25 +25,6 @@ use std::time::Duration;
 const REQUEST_BYTES_MAX: usize = mica::ITEM_BYTES_MAX;
 /// Handler results that are counted one by one; whatever lies above shares the last place.
 const RESULTS_COUNTED: usize = 8;
-
-/// The handlers that requests go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Handler {
-    /// `get`
-    Get,
-    /// `put`
-    Put,
-    /// `insert`
-    Insert,
-    /// `read_modify_write`
-    ReadModifyWrite,
-}
-
-impl Handler {
-    /// Their names in the bundle, by their numbers.
-    pub const NAMES: [&'static str; 4] = ["get", "put", "insert", "read_modify_write"];
-}
 
 /// Why a request ended without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +79,8 @@ pub struct Shared {
     pub key_bytes: usize,
     /// Bytes of a value.
     pub value_bytes: usize,
+    /// The tree, if it is Cell's that serves and not MICA's table.
+    pub tree: Option<Tree>,
     /// Where the run stands.
     pub phase: CurrentPhase,
     /// Requests answered so far, for progress.
@@ -132,13 +121,14 @@ impl CurrentPhase {
 }
 
 impl Shared {
-    /// For a workload over at most `capacity` records.
-    pub fn new(workload: Workload, capacity: u64, key_bytes: usize, value_bytes: usize) -> Shared {
+    /// For at most `capacity` records, in a tree if there is one.
+    pub fn new(stamp: Stamp, capacity: u64, key_bytes: usize, value_bytes: usize, tree: Option<Tree>) -> Shared {
         Shared {
             versions: Versions::new(capacity),
-            stamp: if workload == Workload::F { Stamp::Counted } else { Stamp::Versioned },
+            stamp,
             key_bytes,
             value_bytes,
+            tree,
             phase: CurrentPhase::default(),
             answered: AtomicU64::new(0),
         }
@@ -183,6 +173,8 @@ struct Pending {
     number: u64,
     /// The oldest version that a read may return, or the version that a write carries.
     version: u32,
+    /// For a scan: what it still has to do.
+    scan: Scan,
     sent_ns: u64,
 }
 
@@ -211,7 +203,7 @@ struct Counts {
 impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
     /// A client that keeps `window` requests under way.
     pub fn new(connection: &'a mut C, shared: &'a Shared, clock: &'a T, window: usize) -> Client<'a, C, T> {
-        let nothing = Pending { operation: Operation::Read, number: 0, version: 0, sent_ns: 0 };
+        let nothing = Pending { operation: Operation::Read, number: 0, version: 0, scan: Scan::default(), sent_ns: 0 };
         Client {
             connection,
             shared,
@@ -290,7 +282,12 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             pending.number = number;
             pending.version = version;
             pending.sent_ns = now_ns;
-            if self.send(tag, operation, number, version)? {
+            if operation == Operation::Scan
+                && let (Some(tree), Source::Stream(stream, _)) = (&self.shared.tree, &*source)
+            {
+                pending.scan = tree.scan(number, stream.scan_records(tree.scan_records_max));
+            }
+            if self.send(tag)? {
                 sent += 1;
             } else {
                 self.again.push(tag);
@@ -300,12 +297,11 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         Ok((sent, exhausted))
     }
 
-    /// Sends what was refused for lack of room, as far as there is room now.
+    /// Sends what was refused for lack of room or has to go on, as far as there is room now.
     fn send_again(&mut self) -> Result<usize, String> {
         let mut sent = 0;
         while let Some(tag) = self.again.last().copied() {
-            let Pending { operation, number, version, .. } = self.pending[tag as usize];
-            if !self.send(tag, operation, number, version)? {
+            if !self.send(tag)? {
                 break;
             }
             self.again.pop();
@@ -345,68 +341,58 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                 (draft.operation(), number)
             }
         };
-        let version = if operation == Operation::Read { versions.floor(number) } else { versions.begin_write(number) };
+        let reads = matches!(operation, Operation::Read | Operation::Scan);
+        let version = if reads { versions.floor(number) } else { versions.begin_write(number) };
         Some((operation, number, version))
     }
 
     /// Writes the request and gives it to the connection.
     #[inline]
-    fn send(&mut self, tag: u32, operation: Operation, number: u64, version: u32) -> Result<bool, String> {
-        let (key_bytes, value_bytes) = (self.shared.key_bytes, self.shared.value_bytes);
-        let request = &mut self.request;
-        let value_start = mica::value_offset(key_bytes);
-        let adds = operation == Operation::ReadModifyWrite && self.shared.server_modifies();
-        let (handler, length) = match operation {
-            Operation::Read => {
-                mica::write_item_header(request, key_bytes, 0);
-                (Handler::Get, mica::ITEM_HEADER_BYTES + key_bytes)
-            }
-            Operation::ReadModifyWrite if adds => {
-                mica::write_add_header(request, key_bytes, 0, VERSION_STEP);
-                (Handler::ReadModifyWrite, mica::ADD_HEADER_BYTES + key_bytes)
-            }
-            Operation::Update | Operation::Insert | Operation::ReadModifyWrite => {
-                mica::write_item_header(request, key_bytes, value_bytes);
-                self.shared.stamp.fill(number, version, &mut request[value_start..value_start + value_bytes]);
-                let handler = match operation {
-                    Operation::Insert => Handler::Insert,
-                    Operation::ReadModifyWrite => Handler::ReadModifyWrite,
-                    _ => Handler::Put,
-                };
-                (handler, value_start + value_bytes)
-            }
+    fn send(&mut self, tag: u32) -> Result<bool, String> {
+        let pending = &self.pending[tag as usize];
+        let (handler, length, hash) = match &self.shared.tree {
+            None => table::write(self.shared, pending, &mut self.request),
+            Some(tree) => tree::write(self.shared, tree, pending, &mut self.request),
         };
-        let key_start = if adds { mica::ADD_HEADER_BYTES } else { mica::ITEM_HEADER_BYTES };
-        write_key(number, &mut request[key_start..key_start + key_bytes]);
-        let hash = request[key_start..].first_chunk::<KEY_BYTES_MIN>().map_or(0, |key| u64::from_le_bytes(*key));
-        self.connection.submit(handler, hash, tag, &request[..length])
+        self.connection.submit(handler, hash, tag, &self.request[..length])
     }
 
     /// Takes all answers and checks them.
     fn poll(&mut self) -> Result<usize, String> {
         let Client { connection, shared, pending, free, again, counts, .. } = self;
         connection.poll(&mut |tag, answer| {
-            let Some(request) = pending.get(tag as usize).copied() else {
+            let Some(request) = pending.get_mut(tag as usize) else {
                 counts.measured.errors.insert(format!("an answer to request {tag}, which was never sent"), 1);
                 return;
             };
             match answer.outcome {
-                Ok(result) => {
-                    counts.answered(&request, &answer, result);
-                    check(shared, &mut counts.measured, &request, result, answer.body);
-                }
-                Err(Fault::Busy) => {
+                // Others were in the way, or there was no room: nothing was done.
+                Ok(mica::BUSY) | Err(Fault::Busy) => {
                     counts.measured.busy += 1;
                     again.push(tag);
                     return;
                 }
+                Ok(result) => {
+                    counts.cost(&answer);
+                    if result == mica::OK {
+                        match &shared.tree {
+                            None => table::check(shared, &mut counts.measured, request, answer.body),
+                            Some(tree) if tree::check(shared, tree, &mut counts.measured, request, answer.body) => {
+                                again.push(tag);
+                                return;
+                            }
+                            Some(_) => {}
+                        }
+                    }
+                    counts.answered(request, result);
+                }
                 Err(Fault::Ended(error)) => {
-                    counts.sent(&request);
+                    counts.sent(request);
                     *counts.measured.errors.entry(error).or_default() += 1;
                 }
             }
             match request.operation {
-                Operation::Read => {}
+                Operation::Read | Operation::Scan => {}
                 Operation::Insert => shared.versions.end_insert(request.number),
                 Operation::Update | Operation::ReadModifyWrite => shared.versions.end_write(request.number),
             }
@@ -415,29 +401,12 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
     }
 }
 
-/// Checks a reply: whose value it is, each of its bytes, and its version.
+/// Judges a value that was read: its version, if it is one that was written under this number, against the oldest that may be seen.
 #[inline]
-fn check(shared: &Shared, measured: &mut Measurement, request: &Pending, result: i32, body: &[u8]) {
-    if result != mica::OK {
-        return;
-    }
-    let number = request.number;
-    let version = match request.operation {
-        Operation::Insert | Operation::Update => return,
-        Operation::ReadModifyWrite if shared.server_modifies() => {
-            measured.values_checked += 1;
-            mica::parse_add(body).filter(|word| *word as u32 == number as u32).map(|word| (word >> 32) as u32)
-        }
-        Operation::Read | Operation::ReadModifyWrite => {
-            measured.values_checked += 1;
-            match mica::parse_item(body, shared.key_bytes) {
-                Some((key, value)) if is_key(number, key) => shared.stamp.check(number, shared.value_bytes, value),
-                _ => None,
-            }
-        }
-    };
+fn judge(shared: &Shared, measured: &mut Measurement, number: u64, version: Option<u32>, floor: u32, body: &[u8]) {
+    measured.values_checked += 1;
+    // A number that was never taken has no newest version.
     let newest = shared.versions.newest(number);
-    let floor = if request.operation == Operation::Read { request.version } else { 1 };
     match version {
         Some(version) if (floor..=newest).contains(&version) => {}
         Some(version) => {
@@ -445,18 +414,6 @@ fn check(shared: &Shared, measured: &mut Measurement, request: &Pending, result:
         }
         None => measured.wrong_value(|| format!("record {number} has a value that was never written: {}", hex(body))),
     }
-}
-
-/// Whether these bytes are the record's key. The first eight decide, unless the key is longer.
-#[inline]
-fn is_key(number: u64, key: &[u8]) -> bool {
-    if key.len() == KEY_BYTES_MIN {
-        return key == fnv(number).to_le_bytes();
-    }
-    let mut expected = [0; KEY_BYTES_MAX];
-    let expected = &mut expected[..key.len()];
-    write_key(number, expected);
-    key == expected
 }
 
 /// The beginning of a reply, in hex.
@@ -467,11 +424,16 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Counts {
+    /// Notes what an answer cost: a scan has several.
     #[inline]
-    fn answered(&mut self, request: &Pending, answer: &Answer<'_>, result: i32) {
-        self.results[usize::try_from(result).unwrap_or(RESULTS_COUNTED).min(RESULTS_COUNTED - 1)] += 1;
+    fn cost(&mut self, answer: &Answer<'_>) {
         self.measured.suspensions += u64::from(answer.suspensions);
         self.measured.udma_operations += u64::from(answer.udma_operations);
+    }
+
+    #[inline]
+    fn answered(&mut self, request: &Pending, result: i32) {
+        self.results[usize::try_from(result).unwrap_or(RESULTS_COUNTED).min(RESULTS_COUNTED - 1)] += 1;
         self.sent(request);
     }
 

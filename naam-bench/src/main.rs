@@ -1,9 +1,11 @@
 //! Drives workloads against NAAM and reports what they cost.
 //!
-//! A module uses only the modules below it; lowest first: workload, mica, args, measurement, native, load, connection, report,
-//! interruption, redis, invoke, cluster, experiment.
+//! A module uses only the modules below it; lowest first: workload, mica, cell, application, args, measurement, native, load, connection,
+//! report, interruption, redis, invoke, cluster, experiment.
 
+mod application;
 mod args;
+mod cell;
 mod cluster;
 mod connection;
 mod experiment;
@@ -17,7 +19,7 @@ mod redis;
 mod report;
 mod workload;
 
-use args::{Arguments, Baseline, Command, Invoke, Redis, Ycsb};
+use args::{Arguments, Baseline, Command, Invoke, Plan, Redis};
 use clap::Parser;
 use experiment::invoke::Failure;
 use runtime::supervisor::error::ControlError;
@@ -36,24 +38,24 @@ fn main() -> ExitCode {
     runtime::node::enter(&cluster::native_programs());
     redis::server::enter();
     let code = match Arguments::parse().command {
-        Command::Ycsb(options) => ycsb(&options),
+        Command::Ycsb(options) => options.plan().map_err(usage).and_then(|plan| store(&plan)),
+        Command::Cell(options) => options.plan().map_err(usage).and_then(|plan| store(&plan)),
         Command::Baseline { baseline: Baseline::Redis(options) } => baseline_redis(&options),
         Command::Invoke(options) => invoke(&options),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
 }
 
-fn ycsb(options: &Ycsb) -> Result<u8, u8> {
-    let mix = options.mix().map_err(usage)?;
-    let report = experiment::ycsb::run(options, &mix).map_err(failed)?;
-    print(options.json, &report, || report::text::render(&report))?;
+fn store(plan: &Plan) -> Result<u8, u8> {
+    let report = experiment::store::run(plan).map_err(failed)?;
+    print(plan.common.json, &report, || report::text::render(&report))?;
     Ok(verdict(report.stands()))
 }
 
 fn baseline_redis(options: &Redis) -> Result<u8, u8> {
-    let mix = options.mix().map_err(usage)?;
-    let report = experiment::baseline::run(options, &mix).map_err(failed)?;
-    print(options.ycsb.json, &report, || report::baseline::render(&report))?;
+    let plan = options.plan().map_err(usage)?;
+    let report = experiment::baseline::run(options, &plan).map_err(failed)?;
+    print(plan.common.json, &report, || report::baseline::render(&report))?;
     Ok(verdict(report.stands()))
 }
 

@@ -1,17 +1,20 @@
-//! The yardstick: the handlers of `handlers/mica` again, in native Rust, at the same message boundary.
+//! The yardstick: the handlers of `handlers/mica` and the readers of `handlers/cell` again, in native Rust, at the same message boundary.
 //!
 //! These programs run where handlers run, on the same activations, through the same turns: each makes the region accesses that
 //! its handler makes, in the same order and of the same size, suspends where the handler would, and leaves the same bytes in the regions. So the ratio
 //! of two throughputs is what verified, portable code costs over code that was compiled for this machine and trusted. Both kinds can work
 //! on one table at the same time. Like the default deployment of the handlers they are a store, not a cache.
 //!
-//! [`mod@get`] is the handler that only reads. Of those that write, [`machine`] has the UDMA calls and what survives a suspension, [`find`] the
-//! search that they begin with, [`mod@write`] the rest.
+//! [`mod@get`] is MICA's handler that only reads. Of those that write, [`machine`] has the UDMA calls and what survives a suspension, [`find`] the
+//! search that they begin with, [`mod@write`] the rest. [`tree`] has Cell's readers.
 
 mod find;
 mod get;
 mod machine;
+mod tree;
 mod write;
+
+pub use tree::Reader;
 
 use crate::mica;
 use machine::{Machine, Step};

@@ -6,6 +6,7 @@ pub mod baseline;
 pub mod invoke;
 pub mod text;
 
+use crate::application::Application;
 use crate::measurement::{Measurement, Ratios};
 use crate::workload::distribution::{Distribution, THETA};
 use crate::workload::mix::{Mix, Workload};
@@ -22,7 +23,7 @@ pub struct Report {
     pub format: u32,
     /// Version of naam-bench.
     pub version: &'static str,
-    /// The experiment: `ycsb`.
+    /// The experiment: `ycsb` or `cell`.
     pub experiment: &'static str,
     /// What was asked.
     pub parameters: Parameters,
@@ -43,10 +44,16 @@ pub struct Report {
 /// What makes two reports comparable: the workload and the set-up.
 #[derive(Clone, Debug, Serialize)]
 pub struct Parameters {
-    /// YCSB's letter.
-    pub workload: Workload,
+    /// YCSB's letter, if it is one of YCSB's workloads.
+    pub workload: Option<Workload>,
+    /// What serves.
+    pub application: Application,
     /// Shares of its operations.
     pub mix: Mix,
+    /// Records that a scan asks for at most; nothing if there are no scans.
+    pub scan_records_max: Option<u64>,
+    /// Bytes of a tree node; nothing if no tree serves.
+    pub node_bytes: Option<u64>,
     /// The request distribution.
     pub distribution: Distribution,
     /// Skew of a Zipfian.
@@ -279,8 +286,11 @@ pub mod tests {
             version: "0.1.0",
             experiment: "ycsb",
             parameters: Parameters {
-                workload: Workload::B,
-                mix: Workload::B.mix().unwrap(),
+                workload: Some(Workload::B),
+                application: Application::Mica,
+                mix: Workload::B.mix(),
+                scan_records_max: None,
+                node_bytes: None,
                 distribution: Distribution::Zipfian,
                 zipfian_theta: Parameters::theta_of(Distribution::Zipfian),
                 records: 1_000_000,

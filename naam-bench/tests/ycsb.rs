@@ -16,12 +16,12 @@ fn text(bytes: &[u8]) -> String {
 fn usage_errors_exit_2() {
     let cases: [(&[&str], &str); 7] = [
         (&[], "Usage"),
-        (&["ycsb", "--workload", "E"], "waits for Cell"),
+        (&["ycsb", "--workload", "E", "--value-bytes", "500"], "--node-bytes"),
         (&["ycsb", "--workload", "G"], "possible values"),
         (&["ycsb", "--records", "0"], "--records"),
         (&["ycsb", "--clients", "64", "--window", "128"], "8192"),
         (&["ycsb", "--compare", "native", "--engine", "native"], "--engine native"),
-        (&["ycsb", "--records", "500000000", "--value-bytes", "1024"], "64 GiB"),
+        (&["ycsb", "--records", "200000000", "--value-bytes", "1024"], "64 GiB"),
     ];
     for (arguments, reason) in cases {
         let output = naam_bench(arguments);
@@ -90,6 +90,59 @@ fn every_workload_runs() {
         let at_end = report["records_checked_at_end"].as_u64().unwrap();
         assert_eq!(at_end > 3000, workload == "D", "{workload}: {at_end} records");
     }
+}
+
+/// E is served by Cell's tree: every scan is checked, and counts once.
+#[test]
+fn workload_e_scans_a_tree() {
+    for (node_bytes, clients) in [("512", "1"), ("1024", "2"), ("2048", "1")] {
+        let mut arguments = vec!["--workload", "E", "--records", "3000", "--seconds", "0.3", "--window", "16"];
+        arguments.extend(["--node-bytes", node_bytes, "--clients", clients]);
+        let report = report(&arguments);
+        assert_eq!(
+            (&report["parameters"]["application"], &report["parameters"]["scan_records_max"]),
+            (&"cell".into(), &100.into())
+        );
+        assert_eq!(report["results"], serde_json::json!({ "ok": report["requests"] }));
+        assert_eq!((&report["values_wrong"], &report["errors"]), (&0.into(), &serde_json::json!({})));
+        let number = |name: &str| report[name].as_f64().unwrap();
+        assert!(number("values_checked") / number("requests") > 30.0, "scans bring some fifty records each");
+        assert!(number("records_checked_at_end") > 3000.0, "inserted records are there in the end");
+    }
+}
+
+/// Cell's operations in shares of their own, over another engine, and beside native code.
+#[test]
+fn cell_has_an_experiment_of_its_own() {
+    let run = |arguments: &[&str]| {
+        let output = naam_bench(&[&["cell", "--json", "--records", "3000", "--seconds", "0.3"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("the report is JSON")
+    };
+    let compared = run(&["--compare", "native", "--pairs", "2"]);
+    check_run(&compared, "jit");
+    check_run(&compared["native"], "native");
+    assert_eq!((&compared["experiment"], &compared["parameters"]["workload"]), (&"cell".into(), &Value::Null));
+    let mix = "lookup=40,scan=30,insert=30";
+    let mixed = run(&[
+        "--mix",
+        mix,
+        "--scan-records",
+        "300",
+        "--value-bytes",
+        "20",
+        "--engine",
+        "interpreter",
+        "--distribution",
+        "uniform",
+    ]);
+    assert_eq!((&mixed["values_wrong"], &mixed["parameters"]["mix"]["scan_percent"]), (&0.into(), &30.into()));
+    let output = naam_bench(&["cell", "--records", "1000", "--seconds", "0.2", "--mix", mix, "--engine", "native"]);
+    let shown = text(&output.stdout);
+    assert!(
+        shown.starts_with("Cell's tree: 40 % read, 30 % insert, 30 % scan of 1 to 100 records; scrambled Zipfian; 1,000"),
+        "{shown}"
+    );
 }
 
 /// A comparison measures both in turns, and its ratio is that of the turns.

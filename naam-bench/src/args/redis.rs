@@ -1,7 +1,7 @@
 //! `naam-bench baseline redis`: the options of `ycsb`, but for those that make no sense beside a private server.
 
-use super::Ycsb;
-use crate::workload::mix::Mix;
+use super::{Plan, Ycsb};
+use crate::application::Application;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -43,24 +43,28 @@ pub struct Redis {
 }
 
 /// Options of `ycsb` that this does not have.
-const FOREIGN: [&str; 3] = ["cluster", "compare", "pairs"];
+const FOREIGN: [&str; 4] = ["cluster", "compare", "pairs", "node_bytes"];
 
 fn hide_foreign(argument: clap::Arg) -> clap::Arg {
     if FOREIGN.contains(&argument.get_id().as_str()) { argument.hide(true) } else { argument }
 }
 
 impl Redis {
-    /// The operations, or why they cannot be served: a usage error.
-    pub fn mix(&self) -> Result<Mix, String> {
-        if self.ycsb.cluster.is_some() {
+    /// The experiment, or why it cannot be run: a usage error.
+    pub fn plan(&self) -> Result<Plan, String> {
+        if self.ycsb.common.cluster.is_some() {
             return Err(
                 "NAAM and Redis are compared on the same cores, each in a process of its own: leave out --cluster".to_owned()
             );
         }
-        if self.ycsb.compare.is_some() {
+        if self.ycsb.common.compare.is_some() {
             return Err("this compares with Redis, and --turns says how often: leave out --compare and --pairs".to_owned());
         }
-        self.ycsb.mix()
+        let plan = self.ycsb.plan()?;
+        if plan.application() != Application::Mica {
+            return Err("workload E scans ranges, which Redis's strings cannot serve: choose another one".to_owned());
+        }
+        Ok(plan)
     }
 }
 
@@ -82,10 +86,10 @@ mod tests {
     #[test]
     fn options_are_those_of_ycsb() {
         let defaults = redis(&[]).unwrap();
-        assert_eq!((defaults.turns, defaults.server.is_none(), defaults.ycsb.records), (5, true, 1_000_000));
-        assert!(defaults.mix().is_ok());
+        assert_eq!((defaults.turns, defaults.server.is_none(), defaults.ycsb.common.records), (5, true, 1_000_000));
+        assert!(defaults.plan().is_ok());
         let all = ["--workload", "F", "--clients", "2", "--window", "64", "--distribution", "uniform", "--turns", "100", "--json"];
-        assert!(redis(&all).unwrap().mix().is_ok());
+        assert!(redis(&all).unwrap().plan().is_ok());
         let mut command = Arguments::command();
         let baseline = command.find_subcommand_mut("baseline").expect("there is baseline");
         let help = baseline.find_subcommand_mut("redis").expect("there is redis").render_long_help().to_string();
@@ -93,6 +97,7 @@ mod tests {
             assert!(help.contains(shown), "{shown} is missing: {help}");
         }
         for hidden in FOREIGN {
+            let hidden = hidden.replace('_', "-");
             assert!(!help.contains(&format!("--{hidden} ")), "--{hidden} is shown: {help}");
         }
     }
@@ -107,7 +112,7 @@ mod tests {
             &["--compare", "native", "--pairs", "3"],
         ];
         for arguments in refused {
-            assert!(!redis(arguments).is_ok_and(|redis| redis.mix().is_ok()), "{arguments:?} was taken");
+            assert!(!redis(arguments).is_ok_and(|redis| redis.plan().is_ok()), "{arguments:?} was taken");
         }
     }
 }

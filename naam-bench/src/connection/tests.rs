@@ -47,7 +47,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
     mailbox.send(Command::Deploy(Arc::new(deployment(capacity))));
     let slots = SlotTable::anonymous(128).unwrap();
     mailbox.send(Command::Attach(ServerSession { id: 1, link: server, slots, grants: Grants::all() }));
-    let shared = &Shared::new(workload, capacity, 8, 64);
+    let shared = &Shared::new(workload.stamp(), capacity, 8, 64, None);
     let clock = &MonotonicClock::new();
     let measured = std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -59,7 +59,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
         let mut connection = SessionConnection::new(Box::new(session), targets);
         let loaded = Client::new(&mut connection, shared, clock, 128).run(Source::Load(records)).unwrap();
         assert_eq!(loaded.results, [(mica::OK, records)].into());
-        let mut stream = Stream::draw(&workload.mix().unwrap(), distribution, records, 1, 0, 9);
+        let mut stream = Stream::draw(&workload.mix(), distribution, records, 1, 0, 9);
         scope.spawn(move || {
             for (phase, answered) in [(Phase::Measure, requests), (Phase::Stop, 2 * requests)] {
                 while shared.answered.load(Ordering::Relaxed) < records + answered {

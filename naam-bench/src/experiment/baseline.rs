@@ -1,9 +1,9 @@
 //! The same YCSB mix served by NAAM and by a private Redis server, in turns: what active messages gain over a key-value server.
 
-use super::clients::{Clients, ClusterClients, Turn, allowed_processors, bar, processors, spinner};
+use super::clients::{Clients, Turn, allowed_processors, bar, processors, spinner};
 use super::served::{Served, load};
-use super::ycsb::{capacity, draw, open, parameters};
-use crate::args::Redis as Options;
+use super::store::{capacity, connect, draw, open, parameters, table};
+use crate::args::{Plan, Redis as Options};
 use crate::cluster::Cluster;
 use crate::load::Shared;
 use crate::measurement::Measurement;
@@ -11,7 +11,6 @@ use crate::redis::connection::RedisConnection;
 use crate::redis::server::{self, Server};
 use crate::report::baseline::{BaselineReport, Processors, Redis};
 use crate::report::{FORMAT, Machine};
-use crate::workload::mix::Mix;
 use crate::workload::stream::Stream;
 use anyhow::Result;
 use runtime::control::Connection as Control;
@@ -57,44 +56,42 @@ struct Yardstick {
 
 impl Yardstick {
     /// Starts the server and loads it.
-    fn start(options: &Options, program: &Path, capacity: u64) -> Result<Yardstick> {
-        let ycsb = &options.ycsb;
-        let (key_bytes, value_bytes) = (usize::from(ycsb.key_bytes), usize::from(ycsb.value_bytes));
+    fn start(plan: &Plan, program: &Path, capacity: u64) -> Result<Yardstick> {
+        let common = &plan.common;
+        let (key_bytes, value_bytes) = (plan.key_bytes, usize::from(common.value_bytes));
         // Where the executors are: last, so that the clients have the first ones.
         let processor = allowed_processors().pop();
         let progress = spinner("starting Redis".to_owned());
-        let started = Server::start(program, processor, ycsb.clients as usize);
+        let started = Server::start(program, processor, common.clients as usize);
         progress.finish_and_clear();
         let (server, streams) = started?;
-        let processors = processors(ycsb.clients as usize, 1);
+        let processors = processors(common.clients as usize, 1);
         let spin = if processors.is_empty() { Duration::ZERO } else { SPIN };
         let connections = streams
             .into_iter()
-            .map(|stream| RedisConnection::new(stream, ycsb.window as usize, key_bytes, value_bytes, spin))
+            .map(|stream| RedisConnection::new(stream, common.window as usize, key_bytes, value_bytes, spin))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let shared = Shared::new(ycsb.workload, capacity, key_bytes, value_bytes).overwriting();
-        let clients = Clients::new(connections, processors, ycsb.window as u16);
-        let side = Side::load(clients, shared, "redis", ycsb.records, "Redis").map_err(|error| server.explain(error))?;
+        let shared = table(plan, capacity).overwriting();
+        let clients = Clients::new(connections, processors, common.window as u16);
+        let side = Side::load(clients, shared, "redis", common.records, "Redis").map_err(|error| server.explain(error))?;
         Ok(Yardstick { side, server, processor })
     }
 }
 
-/// Runs the experiment. `mix` is that of the workload.
+/// Runs the experiment. `plan` is that of the workload.
 ///
 /// Call it from a thread that lives as long as the program: the server ends with it.
-pub fn run(options: &Options, mix: &Mix) -> Result<BaselineReport> {
+pub fn run(options: &Options, plan: &Plan) -> Result<BaselineReport> {
     let program = server::find(options.server.as_deref())?;
-    let ycsb = &options.ycsb;
-    let (key_bytes, value_bytes) = (usize::from(ycsb.key_bytes), usize::from(ycsb.value_bytes));
-    let capacity = capacity(ycsb, mix, options.turns, 1);
-    let mut streams = draw(ycsb, mix);
-    let mut yardstick = Yardstick::start(options, &program, capacity)?;
-    let cluster = open(ycsb, capacity)?;
-    let clients = ClusterClients::connect(&cluster, ycsb.clients as usize, ycsb.window as u16, key_bytes, value_bytes)?;
-    let shared = Shared::new(ycsb.workload, capacity, key_bytes, value_bytes);
-    let mut naam = Side::load(clients, shared, ycsb.engine.name(), ycsb.records, "NAAM")?;
-    take_turns(options, &cluster, &mut naam, &mut yardstick, &mut streams)?;
-    let report = report(options, mix, &program, &cluster, &mut naam, &mut yardstick, &streams)?;
+    let common = &plan.common;
+    let capacity = capacity(plan, options.turns, 1);
+    let mut streams = draw(plan);
+    let mut yardstick = Yardstick::start(plan, &program, capacity)?;
+    let cluster = open(plan, capacity)?;
+    let clients = connect(plan, &cluster)?;
+    let mut naam = Side::load(clients, table(plan, capacity), common.engine.name(), common.records, "NAAM")?;
+    take_turns(options.turns, plan, &cluster, &mut naam, &mut yardstick, &mut streams)?;
+    let report = report(plan, &program, &cluster, &mut naam, &mut yardstick, &streams)?;
     drop(naam);
     drop(yardstick);
     cluster.close()?;
@@ -103,23 +100,23 @@ pub fn run(options: &Options, mix: &Mix) -> Result<BaselineReport> {
 
 /// Lets both serve the same requests, one after the other, as often as there are turns.
 fn take_turns(
-    options: &Options,
+    turns: u64,
+    plan: &Plan,
     cluster: &Cluster,
     naam: &mut Naam,
     yardstick: &mut Yardstick,
     streams: &mut [Stream],
 ) -> Result<()> {
-    let Options { ycsb, turns, .. } = options;
-    let distribution = ycsb.distribution();
-    let seconds = Duration::from_secs_f64(ycsb.seconds / *turns as f64);
-    let progress = bar((seconds * *turns as u32 * 2).as_millis() as u64, "running  {prefix:5} {wide_bar} {elapsed}");
+    let distribution = plan.distribution;
+    let seconds = Duration::from_secs_f64(plan.common.seconds / turns as f64);
+    let progress = bar((seconds * turns as u32 * 2).as_millis() as u64, "running  {prefix:5} {wide_bar} {elapsed}");
     let mut done = Duration::ZERO;
-    for _ in 0..*turns {
+    for _ in 0..turns {
         let positions: Vec<usize> = streams.iter().map(Stream::position).collect();
         progress.set_prefix("NAAM");
         let Side { clients, shared, served, .. } = naam;
         let mut turn = Turn { shared, streams: &mut *streams, distribution, seconds, progress: &progress, done: &mut done };
-        served.add(clients.measure_engine(cluster, ycsb.engine, &mut turn)?);
+        served.add(clients.measure_engine(cluster, plan.common.engine, &mut turn)?);
         progress.set_prefix("Redis");
         streams.iter_mut().zip(&positions).for_each(|(stream, position)| stream.go_to(*position));
         let Yardstick { side: Side { clients, shared, served, .. }, server, .. } = yardstick;
@@ -132,8 +129,7 @@ fn take_turns(
 }
 
 fn report(
-    options: &Options,
-    mix: &Mix,
+    plan: &Plan,
     program: &Path,
     cluster: &Cluster,
     naam: &mut Naam,
@@ -158,7 +154,7 @@ fn report(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION"),
         experiment: "baseline-redis",
-        parameters: parameters(&options.ycsb, mix, cluster, stream_requests),
+        parameters: parameters(plan, cluster, stream_requests),
         machine: Machine::here(),
         processors,
         load: load(&naam.loaded),

@@ -35,10 +35,10 @@ pub type ClusterClients = Clients<SessionConnection<control::Connection>>;
 
 impl ClusterClients {
     /// Connects them to a cluster.
-    pub fn connect(cluster: &Cluster, clients: usize, window: u16, key_bytes: usize, value_bytes: usize) -> Result<ClusterClients> {
+    pub fn connect(cluster: &Cluster, clients: usize, window: u16, bodies_bytes: [usize; 2]) -> Result<ClusterClients> {
         let processors = processors(clients, cluster.executors() as usize);
         let spin = clients + cluster.working() as usize <= allowed_processors().len();
-        let connect = |_| cluster.connect(window, key_bytes, value_bytes, spin);
+        let connect = |_| cluster.connect(window, bodies_bytes, spin);
         let connections = (0..clients).map(connect).collect::<Result<_>>()?;
         Ok(Clients::new(connections, processors, window))
     }

@@ -60,7 +60,13 @@ impl Server {
     }
 
     fn serve(&mut self, handler: Handler, request: &[u8]) -> (i32, Vec<u8>) {
-        let native = [Native::Get, Native::Put, Native::Insert, Native::ReadModifyWrite][handler as usize];
+        let native = match handler {
+            Handler::Get => Native::Get,
+            Handler::Put => Native::Put,
+            Handler::Insert => Native::Insert,
+            Handler::ReadModifyWrite => Native::ReadModifyWrite,
+            Handler::Scan => panic!("a table has no scans"),
+        };
         let activation = &mut self.activation;
         activation.point = POINT_START;
         activation.udma_operations_left = UDMA_OPERATIONS_MAX;
@@ -117,13 +123,14 @@ impl Connection for Server {
 const RECORDS: u64 = 2000;
 
 fn mix(workload: Workload) -> Mix {
-    workload.mix().unwrap()
+    workload.mix()
 }
 
 /// Loads, runs the workload until so many requests were answered, and sweeps.
 fn run(workload: Workload, lie: Lie) -> [Measurement; 3] {
     let capacity = RECORDS * 10;
-    let (mut server, shared, clock) = (Server::new(capacity), Shared::new(workload, capacity, 8, 64), MonotonicClock::new());
+    let (mut server, shared, clock) =
+        (Server::new(capacity), Shared::new(workload.stamp(), capacity, 8, 64, None), MonotonicClock::new());
     let loaded = Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     server.lie = lie;
     let mut stream = Stream::draw(&mix(workload), workload.distribution(), RECORDS, 1, 0, 9);
@@ -186,7 +193,8 @@ fn lies_are_found() {
 /// Inserts end when there are no more numbers, and the run with them.
 #[test]
 fn runs_end_when_numbers_do() {
-    let (mut server, shared, clock) = (Server::new(3000), Shared::new(Workload::D, 3000, 8, 64), MonotonicClock::new());
+    let (mut server, shared, clock) =
+        (Server::new(3000), Shared::new(Workload::D.stamp(), 3000, 8, 64, None), MonotonicClock::new());
     Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     let mut stream = Stream::draw(&mix(Workload::D), Distribution::Latest, RECORDS, 1, 0, 9);
     shared.enter(Phase::Measure);

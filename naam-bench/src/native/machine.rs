@@ -13,6 +13,8 @@ pub const BUCKET: usize = STACK_BYTES - 64;
 pub const WORD: usize = STACK_BYTES - 128;
 /// Where a record lies that is read beside the message.
 pub const ITEM: usize = STACK_BYTES - 1280;
+/// Where a tree node lies that is read.
+pub const NODE: usize = STACK_BYTES - 128 - 2048;
 /// First of the registers that hold a [`State`] while suspended.
 pub const STATE_REGISTER: usize = 6;
 /// First of the registers that hold the key's words.

@@ -27,7 +27,7 @@ struct Store {
 
 /// The handlers themselves, interpreted.
 fn interpreted(regions: &Regions) -> Vec<Arc<dyn Program>> {
-    let bundle = naamc::build::build(crate::cluster::MICA_ELF).unwrap();
+    let bundle = naamc::build::build(crate::application::Application::Mica.elf()).unwrap();
     let environment = &bundle.bundle().meaning.environment;
     let names: Vec<&str> = environment.regions.iter().map(|region| region.name.as_str()).collect();
     for (name, index) in [mica::TABLE, mica::HEAP] {

@@ -10,7 +10,8 @@
 //! `recv`; nothing is allocated, locked or asked of the system for a single request.
 
 use super::resp::{self, BULK_OVERHEAD_BYTES_MAX, LINE_BYTES_MAX, Reply};
-use crate::load::{Answer, Connection, Fault, Handler};
+use crate::application::Handler;
+use crate::load::{Answer, Connection, Fault};
 use crate::mica::{self, ITEM_HEADER_BYTES};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -215,6 +216,7 @@ impl Connection for RedisConnection {
             Handler::Get => Stage::Read,
             Handler::Put | Handler::Insert => Stage::Write,
             Handler::ReadModifyWrite => Stage::ReadThenWrite,
+            Handler::Scan => return Err("Redis's strings have no scans".to_owned()),
         };
         self.write_command(tag);
         Ok(true)

@@ -63,10 +63,15 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
 pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
     let places: Vec<String> =
         parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
+    let name = match parameters.workload {
+        Some(workload) => format!("YCSB-{workload:?} mix"),
+        None => parameters.application.in_words().to_owned(),
+    };
+    let scans = parameters.scan_records_max.map_or(String::new(), |max| format!(" of 1 to {}", counted(max, "record")));
+    let nodes = parameters.node_bytes.map_or(String::new(), |bytes| format!("; tree nodes of {bytes} bytes"));
     format!(
-        "YCSB-{:?} mix: {}; {}; {} of {}-byte keys, {}-byte values; seed {}\n\
+        "{name}: {}{scans}; {}; {} of {}-byte keys, {}-byte values{nodes}; seed {}\n\
          {}; {}, window {}; {}; {} of {}\n",
-        parameters.workload,
         parameters.mix.in_words(),
         parameters.distribution.in_words(),
         counted(parameters.records, "record"),

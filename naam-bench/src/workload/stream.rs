@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 /// Records that a request can name.
 pub const RECORDS_MAX: u64 = 1 << KEY_BITS;
-const KEY_BITS: u32 = 30;
+const KEY_BITS: u32 = 29;
 
 /// Requests of one stream at least: a short circle would repeat its luck.
 const REQUESTS_MIN: u64 = 1 << 20;
@@ -70,6 +70,14 @@ impl Stream {
         self.drafts[if at < self.drafts.len() { at } else { at - self.drafts.len() }]
     }
 
+    /// Records that the latest request asks for if it is a scan: uniform, 1 to `records_max`. It follows from the place in the circle, so
+    /// that whoever goes to the same place asks for the same.
+    pub fn scan_records(&self, records_max: u64) -> u64 {
+        let mixed = (self.next as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        1 + (mixed >> 32).wrapping_mul(records_max) / (1 << 32)
+    }
+
     /// Where in the circle the next request is.
     pub fn position(&self) -> usize {
         self.next
@@ -92,7 +100,7 @@ mod tests {
     use crate::workload::mix::Workload;
 
     fn stream(workload: Workload, records: u64, client: usize) -> Stream {
-        Stream::draw(&workload.mix().unwrap(), workload.distribution(), records, 2, client, 42)
+        Stream::draw(&workload.mix(), workload.distribution(), records, 2, client, 42)
     }
 
     /// A draft gives back what it was made of, up to the largest number.
@@ -109,17 +117,16 @@ mod tests {
     /// Composition of a drawn stream, for every mix: shares within 0.5 % and numbers below the records.
     #[test]
     fn streams_have_the_mix_and_stay_in_range() {
-        for workload in [Workload::A, Workload::B, Workload::C, Workload::D, Workload::F] {
+        for workload in [Workload::A, Workload::B, Workload::C, Workload::D, Workload::E, Workload::F] {
             let stream = stream(workload, 1000, 0);
             assert_eq!(stream.len() as u64, REQUESTS_MIN / 2);
-            let mut counts = [0u64; 4];
+            let mut counts = [0u64; 5];
             for draft in &stream.drafts {
                 assert!(draft.number() < 1000);
                 counts[draft.operation() as usize] += 1;
             }
-            let mix = workload.mix().unwrap();
-            let shares = [mix.read_percent, mix.update_percent, mix.insert_percent, mix.read_modify_write_percent];
-            for (count, percent) in counts.into_iter().zip(shares) {
+            let mix = workload.mix();
+            for (count, percent) in counts.into_iter().zip(mix.percentages()) {
                 let seen_percent = count as f64 * 100.0 / stream.len() as f64;
                 assert!((seen_percent - f64::from(percent)).abs() < 0.5, "{workload:?}: {seen_percent} for {percent}");
             }
@@ -140,10 +147,27 @@ mod tests {
         assert_ne!(stream(Workload::A, 1000, 1).drafts, circle);
     }
 
+    /// Scans have every length from 1 to their limit, each about as often, and the same at the same place.
+    #[test]
+    fn scan_lengths_are_uniform() {
+        let mut stream = stream(Workload::E, 1000, 0);
+        let mut counts = [0u32; 101];
+        for _ in 0..200_000 {
+            stream.next();
+            counts[stream.scan_records(100) as usize] += 1;
+        }
+        assert!(counts[0] == 0 && counts[1..].iter().all(|count| (1700..2300).contains(count)), "{counts:?}");
+        let position = stream.position();
+        let length = stream.scan_records(1 << 20);
+        stream.next();
+        stream.go_to(position);
+        assert_eq!(stream.scan_records(1 << 20), length);
+    }
+
     /// Length follows the records, between its limits.
     #[test]
     fn streams_are_long_enough_for_the_records() {
-        let length = |records| Stream::draw(&Workload::C.mix().unwrap(), Distribution::Uniform, records, 1, 0, 1).len() as u64;
+        let length = |records| Stream::draw(&Workload::C.mix(), Distribution::Uniform, records, 1, 0, 1).len() as u64;
         assert_eq!(length(10), REQUESTS_MIN);
         assert_eq!(length(300_000), 2_400_000);
     }

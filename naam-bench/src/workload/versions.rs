@@ -132,9 +132,9 @@ impl Versions {
         if state.floor_distance == DISTANCE_MAX { 1 } else { (state.newest - state.floor_distance.min(state.newest)) as u32 }
     }
 
-    /// The newest version that a read answered by now may return.
+    /// The newest version that a read answered by now may return; 0 if there is no such record.
     pub fn newest(&self, number: u64) -> u32 {
-        (self.records[number as usize].load(Ordering::Acquire) >> 32) as u32
+        self.records.get(number as usize).map_or(0, |record| (record.load(Ordering::Acquire) >> 32) as u32)
     }
 
     /// Changes a record's state and returns the state before.

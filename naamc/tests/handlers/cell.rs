@@ -35,7 +35,7 @@ fn empty_tree(shape: Shape, nodes: usize) -> Surroundings {
 
 /// The value with this number under a key: no two are alike in any word.
 fn value(shape: Shape, key: u64, number: u64) -> Vec<u8> {
-    let words = (0..shape.value_bytes as u64 / 8).map(|index| key.rotate_left(17) ^ number << 32 ^ (index + 1) * 0x9E37_79B9);
+    let words = (0..shape.value_bytes as u64 / 8).map(|index| key.rotate_left(17) ^ (number << 32) ^ ((index + 1) * 0x9E37_79B9));
     words.flat_map(u64::to_le_bytes).collect()
 }
 
@@ -229,6 +229,9 @@ fn a_lookup_costs_an_operation_for_each_level() {
     }
 }
 
+/// A message under way: its handler, its request, and where it stands.
+type UnderWay = (&'static str, Vec<u8>, Box<Activation>);
+
 /// Messages under way at the same time, each one operation further in turns that chance decides: what was there before is seen by every
 /// scan, no value is torn, nothing is lost, and of two inserts of one key one succeeds.
 #[test]
@@ -247,7 +250,7 @@ fn cell_is_correct_under_every_interleaving_that_chance_finds() {
             let request = record(*key, &records[key]);
             assert_eq!(cell.call("insert", &request, &mut surroundings, Journey::Through).0, OK);
         }
-        let mut under_way: Vec<Option<(&str, Vec<u8>, Box<Activation>)>> = (0..MESSAGES).map(|_| None).collect();
+        let mut under_way: Vec<Option<UnderWay>> = (0..MESSAGES).map(|_| None).collect();
         let (mut started, mut ended) = (0, 0);
         while ended < 600 {
             let slot = random.below(MESSAGES as u64) as usize;

@@ -13,6 +13,7 @@ use crate::supervisor::{read_sealed, sealed_file};
 use naamc::abi::{Helper, Rights};
 use naamc::bundle::{Bundle, CheckedBundle, FILE_BYTES_MAX};
 use naamc::diagnostic::Finding;
+use naamc::program::{Environment, RegionDeclaration};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
@@ -20,17 +21,36 @@ use std::sync::{Arc, Weak};
 /// Findings that are told of a bundle that is refused; `naamc check` tells all.
 const FINDINGS_TOLD_MAX: usize = 8;
 
-/// Rust programs that stand for handlers of the same name under [`EngineChoice::Native`].
+/// Rust programs that stand for handlers of the same name under [`EngineChoice::Native`], in bundles that declare a certain region: names
+/// alone are not an application's own.
 #[derive(Clone, Default)]
 pub struct NativePrograms {
-    programs: BTreeMap<String, (Arc<dyn Program>, Vec<Helper>)>,
+    /// By region and handler: the helper at each suspension point, and what makes the program.
+    programs: BTreeMap<(String, String), (Vec<Helper>, MakeProgram)>,
 }
 
+/// Makes a program for a bundle with this environment, whose constants are set.
+type MakeProgram = Arc<dyn Fn(&Environment) -> Arc<dyn Program> + Send + Sync>;
+
 impl NativePrograms {
-    /// Adds the program that stands for every handler of this name, with the helper at each of its own suspension points.
-    pub fn with(mut self, handler: &str, program: Arc<dyn Program>, operations: Vec<Helper>) -> NativePrograms {
-        self.programs.insert(handler.to_owned(), (program, operations));
+    /// Adds what makes the program that stands for every handler of this name in bundles that declare this region, with the helper at each of
+    /// its own suspension points.
+    pub fn with(
+        mut self,
+        region: &str,
+        handler: &str,
+        operations: Vec<Helper>,
+        make: impl Fn(&Environment) -> Arc<dyn Program> + Send + Sync + 'static,
+    ) -> NativePrograms {
+        self.programs.insert((region.to_owned(), handler.to_owned()), (operations, Arc::new(make)));
         self
+    }
+
+    /// The program for a handler of a bundle with this environment, and the helpers at its suspension points.
+    fn make(&self, environment: &Environment, handler: &str) -> Option<(Arc<dyn Program>, Vec<Helper>)> {
+        let key = |region: &RegionDeclaration| (region.name.clone(), handler.to_owned());
+        let (operations, make) = environment.regions.iter().find_map(|region| self.programs.get(&key(region)))?;
+        Some((make(environment), operations.clone()))
     }
 }
 
@@ -124,7 +144,7 @@ impl Bundles {
         for (binding, memory) in order.bindings.iter().zip(memories) {
             mapped.insert(binding.declared.as_str(), (self.map(binding.region, memory)?, Rights(binding.rights)));
         }
-        let bind = |region: &naamc::program::RegionDeclaration| {
+        let bind = |region: &RegionDeclaration| {
             let (region, rights) = mapped.remove(region.name.as_str()).ok_or_else(|| {
                 ControlError::new(Code::BundleRefused, format!("region {:?} of the bundle is not bound", region.name))
                     .hint(format!("bind each of its regions ({}): --bind {}=REGION_NAME", names(), region.name))
@@ -174,20 +194,19 @@ impl Bundles {
         if !native {
             return Ok(deployment);
         }
-        if !deployment.handlers().iter().any(|handler| self.programs.programs.contains_key(handler.name())) {
+        let counterpart = |handler: &Handler| self.programs.make(&meaning.environment, handler.name());
+        if !deployment.handlers().iter().any(|handler| counterpart(handler).is_some()) {
             return Err(ControlError::new(
                 Code::BundleRefused,
                 "this program has no native counterpart of any handler of the bundle",
             ));
         }
-        let handlers = deployment.handlers().iter().zip(&meaning.handlers).map(|(handler, declared)| {
-            match self.programs.programs.get(handler.name()) {
-                Some((program, operations)) => {
-                    let shape = Shape::of(&declared.manifest, declared.function.entry.body_bytes);
-                    Handler::new(handler.name(), Shape { operations: operations.clone(), ..shape }, program.clone())
-                }
-                None => handler.clone(),
+        let handlers = deployment.handlers().iter().zip(&meaning.handlers).map(|(handler, declared)| match counterpart(handler) {
+            Some((program, operations)) => {
+                let shape = Shape::of(&declared.manifest, declared.function.entry.body_bytes);
+                Handler::new(handler.name(), Shape { operations, ..shape }, program)
             }
+            None => handler.clone(),
         });
         let handlers = handlers.collect();
         Ok(deployment.with_handlers(handlers))

@@ -29,7 +29,7 @@ const PRESENT: i32 = 2;
 
 /// The value under a key, and nothing else, so that a torn one is found.
 fn value(shape: Shape, key: u64) -> Vec<u8> {
-    (1..=shape.value_bytes as u64 / 8).flat_map(|index| (key ^ key << 32 ^ index * 0x9E37_79B9).to_le_bytes()).collect()
+    (1..=shape.value_bytes as u64 / 8).flat_map(|index| (key ^ (key << 32) ^ (index * 0x9E37_79B9)).to_le_bytes()).collect()
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {

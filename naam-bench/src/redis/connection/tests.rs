@@ -114,12 +114,13 @@ fn serve(mut stream: UnixStream, lie: Lie, lie_from: u32) {
 fn run(workload: Workload, lie: Lie) -> Result<[Measurement; 3], String> {
     let (theirs, ours) = UnixStream::pair().unwrap();
     let capacity = RECORDS * 20;
-    let (shared, clock) = (&Shared::new(workload, capacity, KEY_BYTES, VALUE_BYTES).overwriting(), &MonotonicClock::new());
+    let (shared, clock) =
+        (&Shared::new(workload.stamp(), capacity, KEY_BYTES, VALUE_BYTES, None).overwriting(), &MonotonicClock::new());
     // It ends with our end of the connection.
     std::thread::spawn(move || serve(theirs, lie, RECORDS as u32));
     let mut connection = RedisConnection::new(ours, 32, KEY_BYTES, VALUE_BYTES, Duration::ZERO).unwrap();
     let loaded = Client::new(&mut connection, shared, clock, 32).run(Source::Load(RECORDS))?;
-    let mut stream = Stream::draw(&workload.mix().unwrap(), workload.distribution(), RECORDS, 1, 0, 9);
+    let mut stream = Stream::draw(&workload.mix(), workload.distribution(), RECORDS, 1, 0, 9);
     let client = Client::new(&mut connection, shared, clock, 32);
     let measured = std::thread::scope(|scope| {
         let measuring = scope.spawn(|| client.run(Source::Stream(&mut stream, workload.distribution())));
@@ -146,7 +147,7 @@ fn honest_servers_are_believed() {
             assert_eq!((run.values_wrong, &run.wrong_examples, run.errors.len()), (0, &Vec::new(), 0), "{workload:?}");
             assert_eq!(run.results, [(mica::OK, run.requests())].into(), "{workload:?}");
         }
-        let mix = workload.mix().unwrap();
+        let mix = workload.mix();
         let checked = measured.values_checked as f64 / measured.requests() as f64;
         let expected = f64::from(mix.read_percent + mix.read_modify_write_percent) / 100.0;
         assert!((checked - expected).abs() < 0.02, "{workload:?}: {checked} of the answers were checked");
