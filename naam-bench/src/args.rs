@@ -17,6 +17,7 @@ use crate::workload::values::{VALUE_BYTES_MAX, VALUE_BYTES_MIN};
 use crate::workload::versions::WRITES_UNDER_WAY_MAX;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::supervisor::EXECUTORS_MAX;
+use runtime::udma::dma::{LATENCY_NS_DEFAULT, LATENCY_NS_MAX};
 use serde::Serialize;
 
 /// Clients of one run at most; each is a thread.
@@ -102,6 +103,31 @@ impl Engine {
     }
 }
 
+/// Where requests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlaceChoice {
+    /// On the host's executors
+    Host,
+    /// On the NIC's
+    Nic,
+    /// In the client's own process, if they only read and need few UDMA operations; the others on the host's executors
+    Client,
+    /// A third of the flows at each
+    Mixed,
+}
+
+impl PlaceChoice {
+    /// Whether a NIC takes part.
+    pub fn needs_nic(self) -> bool {
+        matches!(self, PlaceChoice::Nic | PlaceChoice::Mixed)
+    }
+
+    /// Whether clients serve requests themselves.
+    pub fn needs_client(self) -> bool {
+        matches!(self, PlaceChoice::Client | PlaceChoice::Mixed)
+    }
+}
+
 /// What a run can be compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Yardstick {
@@ -172,9 +198,19 @@ pub struct Common {
     /// Executors of the host place, each a thread: 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=u64::from(EXECUTORS_MAX)), help_heading = "Server")]
     pub host: u64,
-    /// Use the running cluster of this name instead of starting one; it has its own executors and engine, so this excludes --host,
-    /// --engine and --compare
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "engine", "compare"], help_heading = "Server")]
+    /// Where requests run while they are measured; `mixed` is a third of the flows at each of the three. They are loaded and checked at the
+    /// host
+    #[arg(long, value_enum, default_value = "host", help_heading = "Server")]
+    pub place: PlaceChoice,
+    /// Executors of the NIC place, each a thread: 0 to 64 [default: 1 if --place needs one, else 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=u64::from(EXECUTORS_MAX)), help_heading = "Server")]
+    pub nic: Option<u64>,
+    /// Latency of the NIC's DMA engine in nanoseconds
+    #[arg(long, value_name = "N", default_value_t = LATENCY_NS_DEFAULT, value_parser = clap::value_parser!(u64).range(0..=LATENCY_NS_MAX), help_heading = "Server")]
+    pub dma_latency_ns: u64,
+    /// Use the running cluster of this name instead of starting one; it has its own places, flows and engine, so this excludes --host,
+    /// --nic, --dma-latency-ns, --place, --engine and --compare
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "engine", "compare", "place", "nic", "dma_latency_ns"], help_heading = "Server")]
     pub cluster: Option<String>,
     /// Run this too, in turns over the same records and requests, and report the ratio
     #[arg(long, value_enum, value_name = "YARDSTICK", help_heading = "Server")]
@@ -278,10 +314,22 @@ impl Common {
                 self.clients * self.window
             ));
         }
+        if self.place.needs_nic() && self.nic == Some(0) {
+            return Err("--nic 0 leaves no NIC for --place".to_owned());
+        }
+        if self.place.needs_client() && (self.engine == Engine::Native || self.compare.is_some()) {
+            return Err("native code runs at servers only: leave out --engine native and --compare, or choose --place host or nic"
+                .to_owned());
+        }
         if self.compare.is_some() && self.engine == Engine::Native {
             return Err("--engine native is what --compare native compares with: choose jit or interpreter".to_owned());
         }
         Ok(())
+    }
+
+    /// Executors of the NIC place.
+    pub fn nic_executors(&self) -> u16 {
+        self.nic.unwrap_or(self.place.needs_nic().into()) as u16
     }
 
     /// The tree that is asked for.

@@ -2,7 +2,7 @@
 //! is measured.
 
 use crate::application::{Application, Handler};
-use crate::args::Engine;
+use crate::args::{Engine, PlaceChoice};
 use crate::cell::TREE;
 use crate::connection::{SessionConnection, Targets};
 use crate::interruption;
@@ -11,12 +11,15 @@ use crate::native::{Native, Reader};
 use crate::report::Place;
 use anyhow::{Context, Result, anyhow, bail};
 use runtime::client::Waiting;
+use runtime::client_place::{ClientPlaceOptions, LEAVES_AFTER_DEFAULT};
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
+use runtime::message::{self, FLOWS};
 use runtime::node::{Node, Options, embedded_name};
+use runtime::place;
 use runtime::place::NativePrograms;
-use runtime::supervisor::api::{CreateRegion, Deploy, Status};
+use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, Status, Steer};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
@@ -42,8 +45,14 @@ pub fn native_programs() -> NativePrograms {
 pub struct Wanted {
     /// The running cluster to use, or nothing to start one.
     pub cluster: Option<String>,
-    /// Executors of one that is started.
+    /// Executors of the host place of one that is started.
     pub executors: u16,
+    /// Executors of its NIC place.
+    pub nic_executors: u16,
+    /// Latency of its NIC's DMA engine.
+    pub dma_latency_ns: u64,
+    /// Where requests run.
+    pub place: PlaceChoice,
     /// Engines that serve, the first one first. A running cluster serves with its own.
     pub engines: Vec<Engine>,
     /// What serves.
@@ -118,6 +127,7 @@ pub struct Cluster {
     regions: BTreeMap<String, u64>,
     deployments: Vec<(String, Engine, Targets)>,
     places: Vec<Place>,
+    place: PlaceChoice,
 }
 
 impl Cluster {
@@ -128,6 +138,8 @@ impl Cluster {
             None => {
                 let node = Node::start(&Options {
                     executors: wanted.executors,
+                    nic_executors: wanted.nic_executors,
+                    dma_latency_ns: wanted.dma_latency_ns,
                     engine: wanted.engines.first().map_or_else(EngineChoice::default, |engine| choice(*engine)),
                     ..Options::new(embedded_name())
                 })?;
@@ -143,7 +155,8 @@ impl Cluster {
             remove_when_interrupted(&made)?;
         }
         let (regions, deployments) = (BTreeMap::new(), Vec::new());
-        let mut cluster = Cluster { control, node, made, regions, deployments, places };
+        let place = wanted.place;
+        let mut cluster = Cluster { control, node, made, regions, deployments, places, place };
         cluster.create_regions(wanted)?;
         let engines = if cluster.node.is_some() { wanted.engines.clone() } else { vec![engine_of(&status)?] };
         cluster.deploy(wanted, &engines)?;
@@ -237,9 +250,42 @@ impl Cluster {
     pub fn connect(&self, window: u16, bodies_bytes: [usize; 2], spin: bool) -> Result<SessionConnection<Connection>> {
         let rings = rings(window, bodies_bytes[0], bodies_bytes[1]);
         let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
-        let connection = Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting, numbered: false })?;
-        let (_, _, targets) = self.deployments.first().context("nothing is deployed")?;
+        let mut connection =
+            Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting, numbered: false })?;
+        let (name, engine, targets) = self.deployments.first().context("nothing is deployed")?;
+        if self.place.needs_client() {
+            let options = ClientPlaceOptions { window, leaves_after: LEAVES_AFTER_DEFAULT, effects: false, rings, waiting };
+            connection.serve_here(&self.control, &[name], place::bundles::engine(choice(*engine))?, &options)?;
+        }
         Ok(SessionConnection::new(connection, *targets))
+    }
+
+    /// Sends requests from now on where they were wanted.
+    pub fn steer(&self) -> Result<()> {
+        let third = FLOWS as u16 / 3;
+        let all = FlowRange { first: 0, last: FLOWS as u16 - 1 };
+        let steered = match self.place {
+            PlaceChoice::Host => return Ok(()),
+            PlaceChoice::Nic => vec![(all, message::Place::Nic)],
+            PlaceChoice::Client => vec![(all, message::Place::Client)],
+            PlaceChoice::Mixed => vec![
+                (FlowRange { first: 0, last: third }, message::Place::Nic),
+                (FlowRange { first: third + 1, last: 2 * third }, message::Place::Client),
+            ],
+        };
+        for (flows, place) in steered {
+            self.control.steer(&Steer { flows: vec![flows], place })?;
+        }
+        Ok(())
+    }
+
+    /// Sends all requests to the host again.
+    pub fn steer_home(&self) -> Result<()> {
+        if self.place != PlaceChoice::Host {
+            let flows = vec![FlowRange { first: 0, last: FLOWS as u16 - 1 }];
+            self.control.steer(&Steer { flows, place: message::Place::Host })?;
+        }
+        Ok(())
     }
 
     /// For each executor, the time that it has worked so far, in nanoseconds.

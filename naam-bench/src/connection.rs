@@ -45,12 +45,12 @@ impl<S: DerefMut<Target = Session<RingLink>> + Send> Connection for SessionConne
     #[inline]
     fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
         let taken = self.session.poll(|completion| {
-            let Completion { token, outcome, body, suspensions, udma_operations, .. } = completion;
+            let Completion { token, outcome, body, suspensions, udma_operations, place, .. } = completion;
             let outcome = outcome.map_err(|error| match error {
                 RuntimeError::Busy => Fault::Busy,
                 error => Fault::Ended(error.to_string()),
             });
-            take(token as u32, Answer { outcome, body, suspensions, udma_operations });
+            take(token as u32, Answer { outcome, body, suspensions, udma_operations, place });
         });
         taken.map_err(|error| error.to_string())
     }

@@ -18,6 +18,7 @@ use crate::workload::stream::Stream;
 use crate::workload::values::{Stamp, VALUE_BYTES_MIN};
 use crate::workload::versions::Versions;
 use runtime::clock::Clock;
+use runtime::message::Place;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use std::time::Duration;
 const REQUEST_BYTES_MAX: usize = mica::ITEM_BYTES_MAX;
 /// Handler results that are counted one by one; whatever lies above shares the last place.
 const RESULTS_COUNTED: usize = 8;
+/// All places, and none, by their numbers.
+const PLACES_ALL: [Place; PLACES] = [Place::None, Place::Client, Place::Nic, Place::Host];
+const PLACES: usize = 4;
 
 /// Why a request ended without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub struct Answer<'a> {
     pub suspensions: u32,
     /// UDMA operations that it made.
     pub udma_operations: u32,
+    /// Where it ran.
+    pub place: Place,
 }
 
 /// A client's session with a cluster.
@@ -196,8 +202,10 @@ pub struct Client<'a, C: Connection, T: Clock> {
 struct Counts {
     measured: Measurement,
     results: [u64; RESULTS_COUNTED],
-    /// Latencies that are still to be recorded: when requests were sent, and how many at that time.
-    sent: Vec<(u64, u64)>,
+    /// UDMA operations and suspensions, by [`Place`].
+    costs: [(u64, u64); PLACES],
+    /// Latencies that are still to be recorded: when requests were sent, where they ran, and how many did both.
+    sent: Vec<(u64, Place, u64)>,
 }
 
 impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
@@ -384,10 +392,10 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                             Some(_) => {}
                         }
                     }
-                    counts.answered(request, result);
+                    counts.answered(request, result, answer.place);
                 }
                 Err(Fault::Ended(error)) => {
-                    counts.sent(request);
+                    counts.sent(request, answer.place);
                     *counts.measured.errors.entry(error).or_default() += 1;
                 }
             }
@@ -427,31 +435,35 @@ impl Counts {
     /// Notes what an answer cost: a scan has several.
     #[inline]
     fn cost(&mut self, answer: &Answer<'_>) {
-        self.measured.suspensions += u64::from(answer.suspensions);
-        self.measured.udma_operations += u64::from(answer.udma_operations);
+        let (udma_operations, suspensions) = &mut self.costs[answer.place as usize];
+        *udma_operations += u64::from(answer.udma_operations);
+        *suspensions += u64::from(answer.suspensions);
     }
 
     #[inline]
-    fn answered(&mut self, request: &Pending, result: i32) {
+    fn answered(&mut self, request: &Pending, result: i32, place: Place) {
         self.results[usize::try_from(result).unwrap_or(RESULTS_COUNTED).min(RESULTS_COUNTED - 1)] += 1;
-        self.sent(request);
+        self.sent(request, place);
     }
 
     /// Notes when an answered request was sent. Neighbours in a batch were sent together, so there is little to note.
     #[inline]
-    fn sent(&mut self, request: &Pending) {
+    fn sent(&mut self, request: &Pending, place: Place) {
         match self.sent.last_mut() {
-            Some((sent_ns, count)) if *sent_ns == request.sent_ns => *count += 1,
-            _ => self.sent.push((request.sent_ns, 1)),
+            Some((sent_ns, ran_at, count)) if *sent_ns == request.sent_ns && *ran_at == place => *count += 1,
+            _ => self.sent.push((request.sent_ns, place, 1)),
         }
     }
 
     /// Records the latencies of what was answered since the last time.
     fn record(&mut self, now_ns: u64) {
-        for (sent_ns, count) in self.sent.drain(..) {
+        for (sent_ns, place, count) in self.sent.drain(..) {
             let latency_ns = now_ns.saturating_sub(sent_ns).clamp(1, self.measured.latency_ns.high());
             // The bounds are the histogram's own, so there is no error to tell.
             let _ = self.measured.latency_ns.record_n(latency_ns, count);
+            if place != Place::None {
+                let _ = self.measured.places.entry(place).or_default().latency_ns.record_n(latency_ns, count);
+            }
         }
     }
 
@@ -460,6 +472,14 @@ impl Counts {
         let mut measured = std::mem::take(&mut self.measured);
         for (result, count) in std::mem::take(&mut self.results).into_iter().enumerate().filter(|(_, count)| *count > 0) {
             *measured.results.entry(result as i32).or_default() += count;
+        }
+        for (place, (udma_operations, suspensions)) in PLACES_ALL.into_iter().zip(std::mem::take(&mut self.costs)) {
+            measured.udma_operations += udma_operations;
+            measured.suspensions += suspensions;
+            if let Some(counts) = measured.places.get_mut(&place) {
+                counts.udma_operations += udma_operations;
+                counts.suspensions += suspensions;
+            }
         }
         measured.elapsed = Duration::from_nanos(elapsed_ns);
         measured

@@ -1,6 +1,7 @@
 //! What one client counted during one run, and how counts of several clients and turns are put together.
 
 use hdrhistogram::Histogram;
+use runtime::message::Place;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,6 +9,27 @@ use std::time::Duration;
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Significant digits of a recorded latency: an error below 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// What was counted of the requests that one place answered.
+#[derive(Clone, Debug)]
+pub struct AtPlace {
+    /// Latency of each, in nanoseconds.
+    pub latency_ns: Histogram<u64>,
+    /// Their UDMA operations.
+    pub udma_operations: u64,
+    /// Their suspensions.
+    pub suspensions: u64,
+}
+
+impl Default for AtPlace {
+    fn default() -> AtPlace {
+        AtPlace { latency_ns: latencies(), udma_operations: 0, suspensions: 0 }
+    }
+}
+
+fn latencies() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are those of the histogram")
+}
 
 /// Counts of a run. Everything here belongs to requests that were answered inside the measured time.
 #[derive(Clone, Debug)]
@@ -26,6 +48,8 @@ pub struct Measurement {
     pub udma_operations: u64,
     /// Suspensions of all answered requests.
     pub suspensions: u64,
+    /// The same by place; nothing of a server that has none.
+    pub places: BTreeMap<Place, AtPlace>,
     /// Values that were read and checked.
     pub values_checked: u64,
     /// Values that were not what they had to be.
@@ -39,16 +63,15 @@ pub const WRONG_EXAMPLES_MAX: usize = 4;
 
 impl Default for Measurement {
     fn default() -> Measurement {
-        let latency_ns =
-            Histogram::new_with_max(LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are those of the histogram");
         Measurement {
-            latency_ns,
+            latency_ns: latencies(),
             elapsed: Duration::ZERO,
             results: BTreeMap::new(),
             busy: 0,
             errors: BTreeMap::new(),
             udma_operations: 0,
             suspensions: 0,
+            places: BTreeMap::new(),
             values_checked: 0,
             values_wrong: 0,
             wrong_examples: Vec::new(),
@@ -128,6 +151,12 @@ impl Measurement {
         }
         for (error, count) in other.errors {
             *self.errors.entry(error).or_default() += count;
+        }
+        for (place, counts) in other.places {
+            let own = self.places.entry(place).or_default();
+            own.latency_ns.add(&counts.latency_ns).expect("both histograms have the same bounds");
+            own.udma_operations += counts.udma_operations;
+            own.suspensions += counts.suspensions;
         }
         self.busy += other.busy;
         self.udma_operations += other.udma_operations;

@@ -7,9 +7,10 @@ pub mod invoke;
 pub mod text;
 
 use crate::application::Application;
-use crate::measurement::{Measurement, Ratios};
+use crate::measurement::{AtPlace, Measurement, Ratios};
 use crate::workload::distribution::{Distribution, THETA};
 use crate::workload::mix::{Mix, Workload};
+use runtime::message;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -143,6 +144,9 @@ pub struct Run {
     /// Suspensions of a request, on average; nothing for a server that knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspensions_per_request: Option<f64>,
+    /// What each place did, if there are several that did anything, or another one than the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceRun>,
     /// Share of the measured time in which the executors worked, in percent, each.
     pub executor_utilisation_percent: Vec<f64>,
     /// Handler results by name.
@@ -158,6 +162,45 @@ pub struct Run {
     /// The first few wrong values, described.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wrong_examples: Vec<String>,
+}
+
+/// What one place did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceRun {
+    /// `host`, `nic` or `client`.
+    pub place: &'static str,
+    /// Share of the answered requests.
+    pub share_percent: f64,
+    /// Requests a second.
+    pub throughput_ops_per_second: f64,
+    /// Median latency.
+    pub latency_us_p50: f64,
+    /// 99th percentile.
+    pub latency_us_p99: f64,
+    /// UDMA operations of a request, on average.
+    pub udma_operations_per_request: f64,
+    /// Suspensions of a request, on average.
+    pub suspensions_per_request: f64,
+}
+
+impl PlaceRun {
+    /// Of each place that answered requests.
+    fn all(measured: &Measurement) -> Vec<PlaceRun> {
+        let (all, seconds) = (measured.requests().max(1) as f64, measured.elapsed.as_secs_f64().max(1e-9));
+        let of = |(place, counts): (&message::Place, &AtPlace)| {
+            let requests = counts.latency_ns.len() as f64;
+            PlaceRun {
+                place: place.name(),
+                share_percent: rounded(100.0 * requests / all, 2),
+                throughput_ops_per_second: rounded(requests / seconds, 1),
+                latency_us_p50: counts.latency_ns.value_at_percentile(50.0) as f64 / 1000.0,
+                latency_us_p99: counts.latency_ns.value_at_percentile(99.0) as f64 / 1000.0,
+                udma_operations_per_request: rounded(counts.udma_operations as f64 / requests, 4),
+                suspensions_per_request: rounded(counts.suspensions as f64 / requests, 4),
+            }
+        };
+        measured.places.iter().filter(|(_, counts)| !counts.latency_ns.is_empty()).map(of).collect()
+    }
 }
 
 /// A run beside the one that was asked for.
@@ -178,6 +221,10 @@ pub struct Comparison {
 impl Run {
     /// A run out of what was measured; `name` names the handlers' results.
     pub fn new(engine: &'static str, measured: &Measurement, utilisation_percent: Vec<f64>, name: fn(i32) -> &'static str) -> Run {
+        let mut places = PlaceRun::all(measured);
+        if places.iter().all(|run| run.place == message::Place::Host.name()) {
+            places.clear();
+        }
         let mut results = BTreeMap::new();
         for (result, count) in &measured.results {
             *results.entry(name(*result)).or_default() += count;
@@ -195,6 +242,7 @@ impl Run {
             latency_us_max: measured.latency_us_max(),
             udma_operations_per_request: Some(rounded(measured.udma_operations_per_request(), 4)),
             suspensions_per_request: Some(rounded(measured.suspensions_per_request(), 4)),
+            places,
             executor_utilisation_percent: utilisation_percent.into_iter().map(|percent| rounded(percent, 1)).collect(),
             results,
             busy: measured.busy,

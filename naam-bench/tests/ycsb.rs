@@ -14,8 +14,10 @@ fn text(bytes: &[u8]) -> String {
 /// Impossible requests exit 2 with one reason on standard error, and nothing runs.
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
         (&[], "Usage"),
+        (&["ycsb", "--place", "client", "--engine", "native"], "--place"),
+        (&["ycsb", "--place", "nic", "--nic", "0"], "--nic 0"),
         (&["ycsb", "--workload", "E", "--value-bytes", "500"], "--node-bytes"),
         (&["ycsb", "--workload", "G"], "possible values"),
         (&["ycsb", "--records", "0"], "--records"),
@@ -44,6 +46,22 @@ fn report(arguments: &[&str]) -> Value {
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.stderr.is_empty(), "no progress where there is no terminal: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("the report is JSON")
+}
+
+/// Requests run where they were asked to, and the report says what each place did.
+#[test]
+fn places_are_told_apart() {
+    for (place, served) in [("nic", &["nic"][..]), ("client", &["client", "host"]), ("mixed", &["client", "nic", "host"])] {
+        let report = report(&["--records", "2000", "--seconds", "0.3", "--place", place]);
+        let places = report["places"].as_array().expect("the report has places");
+        let names: Vec<&str> = places.iter().filter_map(|place| place["place"].as_str()).collect();
+        assert_eq!(names, served, "--place {place}");
+        let shares: f64 = places.iter().filter_map(|place| place["share_percent"].as_f64()).sum();
+        assert!((shares - 100.0).abs() < 0.1, "{shares} % in all");
+        check_run(&report, "jit");
+    }
+    let cell = naam_bench(&["cell", "--json", "--records", "2000", "--seconds", "0.3", "--place", "mixed"]);
+    assert_eq!(cell.status.code(), Some(0), "{}", text(&cell.stderr));
 }
 
 /// Invariants of one run in a report.

@@ -40,6 +40,8 @@ pub struct ClientPlaceOptions {
     pub window: u16,
     /// UDMA operations of a message after which it leaves for the server; with 0 it leaves before the first.
     pub leaves_after: u32,
+    /// Whether handlers with effects run here, too. Their locks are then held for as many round trips as they make operations.
+    pub effects: bool,
     /// Rings of each link, here and to the server.
     pub rings: RingSizes,
     /// How the client waits.
@@ -51,6 +53,7 @@ struct ClientPlace {
     executor: Executor<RingLink>,
     clock: MonotonicClock,
     deployed: Vec<Arc<Deployment>>,
+    effects: bool,
     /// Whether regions can still be reached.
     works: Arc<AtomicBool>,
 }
@@ -87,7 +90,10 @@ impl Connection {
         let (server, client) = RingLink::pair(options.rings).map_err(failed)?;
         let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;
         executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots, grants: Grants::all() }));
-        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, works }));
+        self.attach(
+            client,
+            Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, effects: options.effects, works }),
+        );
         Ok(())
     }
 }
@@ -128,8 +134,11 @@ fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<
 
 impl LocalPlace for ClientPlace {
     fn serves(&self, target: Target) -> bool {
-        let serves =
-            |deployment: &Arc<Deployment>| (deployment.index(), deployment.generation()) == (target.deployment, target.generation);
+        let serves = |deployment: &Arc<Deployment>| {
+            let same = (deployment.index(), deployment.generation()) == (target.deployment, target.generation);
+            let handler = deployment.handlers().get(usize::from(target.handler));
+            same && handler.is_some_and(|handler| self.effects || !handler.shape().claims)
+        };
         self.works.load(Ordering::Relaxed) && self.deployed.iter().any(serves)
     }
 

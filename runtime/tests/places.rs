@@ -186,7 +186,7 @@ fn rings_of_two_records_are_enough() {
 }
 
 fn client_place(leaves_after: u32) -> ClientPlaceOptions {
-    ClientPlaceOptions { window: 4, leaves_after, rings: RingSizes::default(), waiting: Waiting { spin_us: 0 } }
+    ClientPlaceOptions { window: 4, leaves_after, effects: true, rings: RingSizes::default(), waiting: Waiting { spin_us: 0 } }
 }
 
 /// A deployment with its regions, made anew.

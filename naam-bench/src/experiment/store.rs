@@ -46,7 +46,9 @@ pub fn run(plan: &Plan) -> Result<Report> {
             (shared, loaded)
         }
     };
+    cluster.steer()?;
     let served = take_turns(plan, &cluster, &mut sessions, &shared, &mut streams)?;
+    cluster.steer_home()?;
     let swept = sessions.sweep(&shared, "")?;
     drop(sessions);
     let stream_requests = streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0);
@@ -96,6 +98,9 @@ fn wanted(plan: &Plan, capacity: u64) -> Wanted {
     Wanted {
         cluster: common.cluster.clone(),
         executors: common.host as u16,
+        nic_executors: common.nic_executors(),
+        dma_latency_ns: common.dma_latency_ns,
+        place: common.place,
         engines: engines(plan),
         application: plan.application(),
         regions,

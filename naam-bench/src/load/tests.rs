@@ -109,7 +109,8 @@ impl Connection for Server {
                     body.clone_from(first);
                 }
             }
-            let answer = Answer { outcome: outcome.map(|()| result), body: &body, suspensions: 1, udma_operations: 3 };
+            let answer =
+                Answer { outcome: outcome.map(|()| result), body: &body, suspensions: 1, udma_operations: 3, place: Place::Host };
             take(tag, answer);
         }
         Ok(count)

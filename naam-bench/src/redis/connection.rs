@@ -13,6 +13,7 @@ use super::resp::{self, BULK_OVERHEAD_BYTES_MAX, LINE_BYTES_MAX, Reply};
 use crate::application::Handler;
 use crate::load::{Answer, Connection, Fault};
 use crate::mica::{self, ITEM_HEADER_BYTES};
+use runtime::message::Place;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -202,7 +203,7 @@ impl RedisConnection {
             (_, Reply::Error(text)) => (Err(Fault::Ended(format!("Redis: {}", String::from_utf8_lossy(text)))), &[]),
             (stage, reply) => return Err(format!("the server sent {reply:?} where the reply to a {stage:?} was expected")),
         };
-        take(tag, Answer { outcome, body, suspensions: 0, udma_operations: 0 });
+        take(tag, Answer { outcome, body, suspensions: 0, udma_operations: 0, place: Place::None });
         Ok(Some(true))
     }
 }

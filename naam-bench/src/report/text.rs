@@ -45,6 +45,17 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
         let busy = &run.executor_utilisation_percent;
         if busy.is_empty() { "unknown".to_owned() } else { format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64) }
     });
+    for place in place_names(runs) {
+        let at = |run: &Run| run.places.iter().find(|run| run.place == place).cloned();
+        row(&format!("at the {place}"), "% of the requests", &|run| at(run).map_or("-".to_owned(), |at| decimal(at.share_percent)));
+        row("  throughput", "requests/s", &|run| {
+            at(run).map_or("-".to_owned(), |at| grouped(at.throughput_ops_per_second.round() as u64))
+        });
+        row("  latency p50", "us", &|run| at(run).map_or("-".to_owned(), |at| decimal(at.latency_us_p50)));
+        row("  latency p99", "us", &|run| at(run).map_or("-".to_owned(), |at| decimal(at.latency_us_p99)));
+        row("  UDMA operations", "per request", &|run| known(at(run).map(|at| at.udma_operations_per_request)));
+        row("  suspensions", "per request", &|run| known(at(run).map(|at| at.suspensions_per_request)));
+    }
     row("requests", "", &|run| grouped(run.requests));
     for name in result_names(runs) {
         row(&format!("  {}", name.replace('_', " ")), "", &|run| grouped(run.results.get(name).copied().unwrap_or(0)));
@@ -125,6 +136,13 @@ pub(super) fn failures(out: &mut String, runs: &[&Run]) {
 /// A figure that some servers do not have.
 fn known(figure: Option<f64>) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
+}
+
+fn place_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
+    let mut names: Vec<&str> = runs.iter().flat_map(|run| run.places.iter().map(|place| place.place)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn result_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
