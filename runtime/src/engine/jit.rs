@@ -133,6 +133,10 @@ impl Program for Compiled {
         // fresh or was suspended or decoded by this handler's contracts (the contract of `run`), which is what the code relies on.
         let exit = unsafe { code.enter(&raw mut *turn, &raw mut *activation) };
         turn.book(activation);
+        // Code that suspends before regions out of its reach leaves this rule, the first of all, to us. No other suspends without fuel.
+        if exit.status == Status::Suspended as u64 && activation.udma_operations_left == 0 {
+            return Outcome::Failed(Failure::UdmaOperationsExhausted);
+        }
         if exit.status == Status::Prefetch as u64 {
             turn.prefetch(exit.value as usize, activation.registers[Register::R4.index()] as u32);
             return Outcome::Suspended;

@@ -1,7 +1,8 @@
 //! Lowering of helper calls.
 //!
-//! A UDMA call has two ways through. The fast one, for reads of local regions of a small constant length, is inline. Everything else
-//! goes the slow way, which every call has: the live registers are written to the activation, and a thunk follows the
+//! A UDMA call of regions that are not local is always suspended before: the live registers are written to the activation, and that is all.
+//! A call of others has two ways through. The fast one, for reads of a small constant length, is inline. Everything else
+//! goes the slow way, which every such call has: the live registers are written to the activation, and a thunk follows the
 //! rules of [`crate::engine::Turn`]. The fast way may therefore leave at any doubt: no operations left, a read to be prefetched, an offset out
 //! of range.
 
@@ -104,8 +105,8 @@ impl Lowering<'_, '_> {
     /// `naam_length`: a constant, unless several regions are possible.
     fn length(&mut self, call: &Call) {
         match only_region(call.regions).and_then(|region| self.source.regions.get(region)) {
-            Some(region) if region.is_local => self.set_constant(Register::R0, region.length_bytes),
-            _ => {
+            Some(region) => self.set_constant(Register::R0, region.length_bytes),
+            None => {
                 let handle = self.get(Register::R1);
                 let length = self.thunk(offset_of!(Surroundings, length), &[self.turn, handle], 1)[0];
                 self.set(Register::R0, length);
@@ -139,9 +140,17 @@ impl Lowering<'_, '_> {
     }
 
     fn udma(&mut self, call: &Call) {
+        if self.are_all(call.regions, |region| !region.is_local)
+            && let Some(point) = self.point(call)
+        {
+            // Whatever else the turn allows, it suspends here, unless fuel is used up: whoever entered the code looks at that.
+            self.save(point);
+            let nothing = self.builder.ins().iconst(I64, 0);
+            return self.finish(Status::Suspended, nothing);
+        }
         let next = self.edge(call.instruction, call.instruction + 1);
         let slow = self.builder.create_block();
-        if call.helper == Helper::Read && self.are_local(call.regions) {
+        if call.helper == Helper::Read && self.are_all(call.regions, |region| region.is_local) {
             self.builder.set_cold_block(slow);
             self.read(call, slow);
             self.builder.ins().jump(next, &[]);
@@ -152,10 +161,10 @@ impl Lowering<'_, '_> {
         self.suspension_point(call, next);
     }
 
-    /// Whether all these regions are in this process's memory.
-    fn are_local(&self, regions: u64) -> bool {
-        let local = |index: usize| self.source.regions.get(index).is_some_and(|region| region.is_local);
-        regions != 0 && (0..64).filter(|index| regions >> index & 1 == 1).all(local)
+    /// Whether this holds for the extents of all these regions, of which there is one at least.
+    fn are_all(&self, regions: u64, holds: impl Fn(&Extent) -> bool) -> bool {
+        regions != 0
+            && (0..64).filter(|index| regions >> index & 1 == 1).all(|index| self.source.regions.get(index).is_some_and(&holds))
     }
 
     /// The number of a call's suspension point.
