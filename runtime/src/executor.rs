@@ -24,7 +24,7 @@ use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
 use crate::transport::{Link, WaitFor, body_record_bytes};
 use crate::udma::{Action, Backend, Completion, NotIssued, Operation, Token};
-use naamc::abi::BODY_BYTES_MAX;
+use naamc::abi::{BODY_BYTES_MAX, Helper};
 use naamc::activation::Activation;
 use naamc::interpreter::{Failure, Outcome};
 use queue::Queue;
@@ -186,12 +186,43 @@ struct UnderWay {
 }
 
 impl Served {
-    /// The operation before which one of its messages stands, and its region.
+    /// Which operation one of its messages stands before.
     #[inline(always)]
-    fn pending(&self, activation: &Activation) -> Option<(Operation, &Region)> {
-        let helper = self.handler.shape().operations.get(activation.point as usize)?;
-        let operation = Operation::pending(activation, *helper)?;
+    fn helper(&self, activation: &Activation) -> Option<Helper> {
+        self.handler.shape().operations.get(activation.point as usize).copied()
+    }
+
+    /// That operation with its arguments, and its region. Most are reads: who asks for `Helper::Read` by that name gets code that
+    /// goes by nothing else.
+    #[inline(always)]
+    fn pending(&self, activation: &Activation, helper: Helper) -> Option<(Operation, &Region)> {
+        let operation = Operation::pending(activation, helper)?;
         Some((operation, self.regions.get(usize::from(operation.region))?))
+    }
+
+    /// Leaves the completion of that operation in the activation. `None`, and nothing happens, if it stands before none.
+    #[inline(always)]
+    fn complete(&self, activation: &mut Activation, completion: Completion<'_>) -> Option<()> {
+        match (self.helper(activation)?, completion) {
+            (Helper::Read, Completion::Due) => self.complete_as(Helper::Read, activation, Completion::Due),
+            (helper, completion) => self.complete_any(helper, activation, completion),
+        }
+    }
+
+    #[inline(never)]
+    fn complete_any(&self, helper: Helper, activation: &mut Activation, completion: Completion<'_>) -> Option<()> {
+        self.complete_as(helper, activation, completion)
+    }
+
+    #[inline(always)]
+    fn complete_as(&self, helper: Helper, activation: &mut Activation, completion: Completion<'_>) -> Option<()> {
+        let (operation, region) = self.pending(activation, helper)?;
+        match completion {
+            Completion::Done { result, bytes } => operation.complete(activation, result, bytes),
+            Completion::Due => operation.perform(region, activation, self.deployment.read_only()),
+            Completion::Lost => {}
+        }
+        Some(())
     }
 }
 
@@ -473,17 +504,14 @@ impl<L: Link> Executor<L> {
             };
             let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
             // Nothing has changed in the activation since the operation was issued.
-            let Some((operation, region)) = served.pending(activation).filter(|_| under_way.at_backend) else { return };
-            match completion {
-                Completion::Done { result, bytes } => operation.complete(activation, result, bytes),
-                Completion::Due => operation.perform(region, activation, served.deployment.read_only()),
-                Completion::Lost => pool.lost.push(index),
+            if !under_way.at_backend || served.complete(activation, completion).is_none() {
+                return;
             }
             under_way.at_backend = false;
             pool.at_backend -= 1;
             completed += 1;
             if matches!(completion, Completion::Lost) {
-                return;
+                return pool.lost.push(index);
             }
             if served.handler.shape().claims && !under_way.to_claim { pool.urgent.push(index) } else { pool.ready.push(index) }
         });
@@ -554,17 +582,30 @@ impl<L: Link> Executor<L> {
     }
 
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
+    #[inline(always)]
     fn wait(&mut self, index: u32, now_ns: u64) {
+        let activation = &self.pool.activations[index as usize];
+        let Some(Some(served)) = self.handlers.get(self.pool.under_way[index as usize].handler as usize) else { return };
+        match served.helper(activation) {
+            Some(Helper::Read) => self.wait_before(Helper::Read, index, now_ns),
+            Some(helper) => self.wait_before_any(helper, index, now_ns),
+            // Checked code always stands before an operation on a region.
+            None => self.finish(index, Err(Failure::EngineFault)),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_before_any(&mut self, helper: Helper, index: u32, now_ns: u64) {
+        self.wait_before(helper, index, now_ns);
+    }
+
+    #[inline(always)]
+    fn wait_before(&mut self, helper: Helper, index: u32, now_ns: u64) {
         let Executor { pool, sessions, handlers, options, backend, .. } = self;
         let under_way = &mut pool.under_way[index as usize];
         let activation = &pool.activations[index as usize];
-        let (Some(Some(session)), Some(Some(served))) =
-            (sessions.get(under_way.session as usize), handlers.get(under_way.handler as usize))
-        else {
-            return;
-        };
-        let Some((operation, region)) = served.pending(activation) else {
-            // Checked code always stands before an operation on a region.
+        let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
+        let Some((operation, region)) = served.pending(activation, helper) else {
             return self.finish(index, Err(Failure::EngineFault));
         };
         if region.is_local() {
@@ -574,6 +615,7 @@ impl<L: Link> Executor<L> {
             return self.finish(index, Err(Failure::UdmaOperationsExhausted));
         }
         if operation.action != Action::Read && under_way.to_claim {
+            let Some(Some(session)) = sessions.get(under_way.session as usize) else { return };
             let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
             if session.session.slots.claim(request(&under_way.origin), owner) != Standing::Unclaimed {
                 return self.finish(index, Err(Failure::NotOwner));

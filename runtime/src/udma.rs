@@ -66,7 +66,7 @@ pub struct Operation {
 impl Operation {
     /// The operation before which a suspended message stands, if its code there is this helper. `None` if the registers do not say a
     /// region and bytes that the operation can have, which checked code never does.
-    #[inline]
+    #[inline(always)]
     pub fn pending(activation: &Activation, helper: Helper) -> Option<Operation> {
         let register = |register: Register| activation.registers[register.index()];
         let [r1, r2, r3, r4, r5] = Register::ARGUMENTS.map(register);
@@ -91,6 +91,7 @@ impl Operation {
     }
 
     /// The bytes in the activation or the bundle's read-only data; `None` if they do not lie inside.
+    #[inline(always)]
     pub fn bytes<'a>(&self, activation: &'a Activation, read_only: &'a [u8]) -> Option<&'a [u8]> {
         let (memory, start) = match self.location {
             Location::Activation(start) => (&activation.memory[..], start),
@@ -109,6 +110,7 @@ impl Operation {
     }
 
     /// Performs the operation on the region, now, and leaves its completion in the activation. `read_only` is the bundle's read-only data.
+    #[inline(always)]
     pub fn perform(&self, region: &Region, activation: &mut Activation, read_only: &[u8]) {
         let mut old = 0;
         let result = match self.action {
@@ -131,6 +133,7 @@ impl Operation {
     }
 
     /// Where the bytes read or the old value go; `None` if the operation has none.
+    #[inline(always)]
     fn destination<'a>(&self, activation: &'a mut Activation) -> Option<&'a mut [u8]> {
         match self.location {
             Location::Activation(start) if self.action != Action::Write => {
@@ -141,6 +144,7 @@ impl Operation {
     }
 
     /// Says that the operation is completed, and what it wrote.
+    #[inline(always)]
     fn settle(&self, activation: &mut Activation, result: i64) {
         if let Location::Activation(start) = self.location
             && self.action != Action::Write
