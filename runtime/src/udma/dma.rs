@@ -1,11 +1,11 @@
 //! The `dma` backend of NIC executors: host memory behind a DMA engine with a latency.
 //!
 //! A SmartNIC reaches the host's memory over the bus, without any of the host's cores. Here the memory is mapped into the NIC place's
-//! process and nothing of it is touched before an operation's latency has passed: then the NIC's own thread performs it, and that is the
+//! process and nothing of it is read or written before an operation's latency has passed: then the NIC's own thread performs it, and that is the
 //! moment at which it takes effect. Operations complete in the order in which they were issued, many of them under way at a time.
 
 use super::{Backend, Completion, NotIssued, Operation, Token};
-use crate::memory::Region;
+use crate::memory::{Region, prefetch_lines};
 use std::collections::VecDeque;
 
 /// Latency of an operation, in nanoseconds, if nobody asks for another: the median of 64-byte reads that the engine of a Netronome
@@ -32,13 +32,15 @@ impl Dma {
 
 impl Backend for Dma {
     #[inline]
-    fn issue(&mut self, now_ns: u64, token: Token, region: &Region, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
+    fn issue(&mut self, now_ns: u64, token: Token, region: &Region, operation: &Operation, _: &[u8]) -> Result<(), NotIssued> {
         if region.remote_number().is_some() {
             return Err(NotIssued::Unreachable);
         }
         if self.under_way.len() == self.room {
             return Err(NotIssued::Full);
         }
+        // Nothing takes effect by this: the thread that performs the operation when it is due need not wait for the host's memory then.
+        prefetch_lines(region.address(operation.offset), operation.length_bytes);
         self.under_way.push_back((now_ns.saturating_add(self.latency_ns), token));
         Ok(())
     }
