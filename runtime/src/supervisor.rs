@@ -438,10 +438,12 @@ impl Supervisor {
     pub async fn close_session(&self, number: u32) {
         let _change = self.changes.lock().await;
         self.order_all(&Order::Close { session: number }).await;
-        let executor = self.state().sessions.remove(&number).and_then(|session| session.executor);
+        let executor = self.state().sessions.get(&number).and_then(|session| session.executor);
         if let Some(executor) = executor {
             self.recover_from_client(executor).await;
         }
+        // Last: whoever sees that it is gone finds nothing of it.
+        self.state().sessions.remove(&number);
     }
 
     /// Where each flow goes.
@@ -681,11 +683,11 @@ impl State {
         number.map(Some).ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))
     }
 
-    /// Tells a session's client something. One that has not taken what it was told before is closed.
+    /// Tells a session's client something. One that has not taken what it was told before is told nothing more: its connection closes, and
+    /// the session with it.
     fn tell(&mut self, number: u32, told: Told) {
-        if self.sessions.get(&number).is_some_and(|session| session.news.try_send(told).is_err()) {
-            self.sessions.remove(&number);
-        }
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.news = session.news.take().filter(|news| news.try_send(told).is_ok());
     }
 
     /// What `tenant` may do.

@@ -163,7 +163,9 @@ impl Supervisor {
         for number in sessions {
             if let Err(error) = self.join(number, &running, self.flows.changes() + 1).await {
                 eprintln!("warning: session {number} is closed: {error}");
-                self.state().sessions.remove(&number);
+                if let Some(session) = self.state().sessions.get_mut(&number) {
+                    session.news = None;
+                }
             }
         }
         self.state().spread_flows(&self.flows);

@@ -114,8 +114,8 @@ pub struct OpenSession {
     pub slots: SlotTable,
     /// Their memory, for places.
     pub slots_memory: SharedMemory,
-    /// What its client is told.
-    pub news: mpsc::Sender<Told>,
+    /// Where its client is told things; `None` once it does not listen.
+    pub news: Option<mpsc::Sender<Told>>,
 }
 
 /// One link of a session: its memory, the executor's end of its bell, and the client's.
@@ -156,7 +156,7 @@ impl OpenSession {
         let slots_memory = SharedMemory::create("naam-slots", SlotTable::bytes(request.slots), Pages::Ordinary)?;
         let slots = SlotTable::new(slots_memory.map()?, request.slots).ok_or(io::ErrorKind::InvalidInput)?;
         let (news, told) = mpsc::channel(NEWS_MAX);
-        Ok((OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, news }, told))
+        Ok((OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, news: Some(news) }, told))
     }
 
     /// Makes the memory and the bells of its links to so many executors.
