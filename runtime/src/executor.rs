@@ -42,6 +42,8 @@ const PATIENCE_UDMA_OPERATIONS: u32 = 64;
 /// Messages that an executor behind a backend resumes or starts before it looks for completions again: a message that holds a lock
 /// while it waits for one keeps others waiting too.
 const BACKEND_BATCH_MAX: usize = 8;
+/// Of so many turns, messages that hold no claim are held back in all but one while another starves.
+const TURNS_HELD_BACK: u64 = 8;
 /// No entry, in tables of indices.
 const NONE: u32 = u32::MAX;
 
@@ -263,6 +265,8 @@ pub struct Executor<L> {
     events: Vec<Event>,
     /// Sessions that are no longer served, with their links.
     closed: Vec<ServerSession<L>>,
+    /// A claimed message that has waited for a backend too often.
+    starving: Option<u32>,
     stopping: bool,
     worked: bool,
     last_turn_ns: u64,
@@ -311,6 +315,7 @@ impl<L: Link> Executor<L> {
             answer_body: Box::new([0; BODY_BYTES_MAX]),
             events: Vec::new(),
             closed: Vec::new(),
+            starving: None,
             stopping: false,
             worked: false,
             last_turn_ns: 0,
@@ -468,7 +473,7 @@ impl<L: Link> Executor<L> {
         self.last_turn_ns = now_ns;
         let completed = self.complete(now_ns);
         let (resumed, contended) = self.resume(now_ns);
-        let admitted = if self.stopping { 0 } else { self.admit(now_ns) };
+        let admitted = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
         let mut sweeping = false;
         for state in self.sessions.iter_mut().flatten() {
             state.session.link.flush();
@@ -528,11 +533,18 @@ impl<L: Link> Executor<L> {
     /// Gives messages that can go on their turns. Also says whether all of them only wait for others.
     fn resume(&mut self, now_ns: u64) -> (usize, bool) {
         let urgent = self.pool.urgent.len();
+        // From either end, by a bit that follows no pattern of theirs: in one order those in front would always swap what those behind
+        // them have changed since they looked.
+        let backwards = self.counters.turns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63 == 1;
         for _ in 0..urgent {
-            let Some(index) = self.pool.urgent.pop() else { break };
+            let next = if backwards { self.pool.urgent.pop_last() } else { self.pool.urgent.pop() };
+            let Some(index) = next else { break };
+            if self.pool.activations[index as usize].udma_operations > PATIENCE_UDMA_OPERATIONS {
+                self.starving = Some(index);
+            }
             self.run(index, now_ns);
         }
-        let resumable = self.pool.ready.len().min(self.options.batch_max);
+        let resumable = if self.holds_back() { 0 } else { self.pool.ready.len().min(self.options.batch_max) };
         let mut contended = resumable > 0 && urgent == 0;
         for _ in 0..resumable {
             let Some(index) = self.pool.ready.pop() else { break };
@@ -542,6 +554,12 @@ impl<L: Link> Executor<L> {
             contended &= self.run(index, now_ns);
         }
         (urgent + resumable, contended)
+    }
+
+    /// Whether messages that hold no claim have to wait in this turn: where one that does takes longer than it should, those that have just
+    /// looked at a word would change it before it can. Not in every turn, since it may be that nobody is in its way.
+    fn holds_back(&self) -> bool {
+        self.starving.is_some() && !self.counters.turns.is_multiple_of(TURNS_HELD_BACK)
     }
 
     /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
@@ -637,10 +655,11 @@ impl<L: Link> Executor<L> {
 
     /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
     fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
-        let Executor { pool, sessions, handlers, options, counters, .. } = self;
+        let Executor { pool, sessions, handlers, options, counters, starving, .. } = self;
         let under_way = &pool.under_way[index as usize];
         let activation = &pool.activations[index as usize];
         pool.free.push(index);
+        starving.take_if(|starving| *starving == index);
         let (Some(Some(state)), Some(Some(served))) =
             (sessions.get_mut(under_way.session as usize), handlers.get_mut(under_way.handler as usize))
         else {

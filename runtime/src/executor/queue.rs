@@ -48,6 +48,16 @@ impl Queue {
         (!self.is_empty()).then(|| self.entries[self.at(self.taken)])
     }
 
+    /// Takes the youngest.
+    #[inline]
+    pub(super) fn pop_last(&mut self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        self.put = self.put.wrapping_sub(1);
+        Some(self.entries[self.at(self.put)])
+    }
+
     /// Takes the oldest.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<u32> {

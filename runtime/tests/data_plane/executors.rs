@@ -1,6 +1,6 @@
 //! Executors: every request is answered once, hostile ones with an error that names what is wrong; nothing leaks between tenants.
 
-use crate::programs::{ADD, LOCKED_ADD, Mirror, READ, body_at, handler, region};
+use crate::programs::{ADD, LOCKED_ADD, Mirror, READ, SWAP_ADD, body_at, handler, region};
 use naamc::abi::{EFAULT, Helper, Rights};
 use naamc::isa;
 use naamc::manifest::Manifest;
@@ -563,5 +563,35 @@ fn operations_are_found_in_registers() {
     {
         activation.registers[1..6].copy_from_slice(&registers);
         assert_eq!(Operation::pending(&activation, Helper::Read), None, "{registers:?}");
+    }
+}
+
+/// Many messages behind a DMA engine swap the same word, and new ones keep arriving: each has its turn, however many are in front of it.
+#[test]
+fn nobody_starves_behind_a_dma_engine() {
+    const WINDOW: u64 = 64;
+    let memory = runtime::memory::SharedMemory::create("naam-test", 4096, runtime::memory::Pages::Ordinary).unwrap();
+    let region = Region::behind_dma(memory.map().unwrap(), 4096).unwrap();
+    for latency_ns in [0, 3] {
+        let options = Options::nic(1, 1);
+        let backend = runtime::udma::dma::Dma::new(latency_ns, options.activations);
+        let mut executor: Executor<RingLink> = Executor::new(options, Box::new(backend), MetricsWriter::nowhere());
+        let identity = Identity { name: "test".into(), index: 3, generation: 9 };
+        let handlers = vec![handler("swap_add", 16, &SWAP_ADD)];
+        executor.apply(Command::Deploy(Arc::new(Deployment::new(identity, handlers, vec![region.clone()], Limits::default()))));
+        let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let slots = SlotTable::anonymous(WINDOW as u16).unwrap();
+        executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+        let mut session = Session::new(5, WINDOW as u16, vec![(1, client)], None, Waiting { spin_us: 0 });
+        let (before, mut answered, mut now_ns) = (word(&region, 0), 0, 0);
+        while answered < 5000 {
+            while session.submit(target(0), None, &[0; 16], 0).is_ok() {}
+            session.flush();
+            executor.turn(now_ns);
+            now_ns += 1;
+            // One that starves runs out of UDMA operations.
+            answered += session.poll(|completion| assert_eq!(completion.outcome, Ok(0))).unwrap();
+        }
+        assert!(word(&region, 0) - before >= 5000);
     }
 }

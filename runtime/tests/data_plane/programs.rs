@@ -165,3 +165,15 @@ impl Program for Mirror {
         Outcome::Finished(0)
     }
 }
+
+/// `{ u64 seen; u64 old; }`: adds 1 to the first word of region 0 by compare-and-swap after a look at it, as often as it takes.
+pub const SWAP_ADD: [Step; 2] = [
+    Step { helper: Helper::Read, arguments: |_| [region(0), 0, body_at(0), 8, 0], then: |_, _| Next::Step(1) },
+    Step {
+        helper: Helper::CompareSwap,
+        arguments: |activation| [region(0), 0, number(activation, 0), number(activation, 0) + 1, body_at(8)],
+        then: |activation, _| {
+            if number(activation, 0) == number(activation, 8) { Next::Finish(0) } else { Next::Step(0) }
+        },
+    },
+];
