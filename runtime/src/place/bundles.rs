@@ -4,8 +4,8 @@
 //! proved and its regions measured again.
 
 use crate::deployment::{BindError, Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
-use crate::engine::{Engine, InterpreterEngine, Program};
-use crate::memory::{Mapping, Region, SharedMemory};
+use crate::engine::{Engine, EngineError, InterpreterEngine, Program};
+use crate::memory::{Mapping, Region, Regions, SharedMemory};
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::protocol::{self, Deployed, EngineChoice};
 use crate::supervisor::records::HandlerSummary;
@@ -14,6 +14,7 @@ use naamc::abi::{Helper, Rights};
 use naamc::bundle::{Bundle, CheckedBundle, FILE_BYTES_MAX};
 use naamc::diagnostic::Finding;
 use naamc::program::{Environment, RegionDeclaration};
+use naamc::verifier::Proof;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
@@ -51,6 +52,25 @@ impl NativePrograms {
         let key = |region: &RegionDeclaration| (region.name.clone(), handler.to_owned());
         let (operations, make) = environment.regions.iter().find_map(|region| self.programs.get(&key(region)))?;
         Some((make(environment), operations.clone()))
+    }
+}
+
+/// Compiles handlers that no native program stands for: nobody waits for code that is never run.
+struct UnlessNative<'a> {
+    programs: &'a NativePrograms,
+    compiled: &'static dyn Engine,
+}
+
+impl Engine for UnlessNative<'_> {
+    fn name(&self) -> &'static str {
+        EngineChoice::Native.name()
+    }
+
+    fn compile(&self, proof: &Arc<Proof>, environment: &Environment, regions: &Regions) -> Result<Arc<dyn Program>, EngineError> {
+        match self.programs.make(environment, &proof.function().name) {
+            Some((program, _)) => Ok(program),
+            None => self.compiled.compile(proof, environment, regions),
+        }
     }
 }
 
@@ -179,7 +199,9 @@ impl Bundles {
     ) -> Result<Deployment, ControlError> {
         let choice = order.engine.unwrap_or(self.engine);
         let native = choice == EngineChoice::Native;
-        let compiler = engine(if native { EngineChoice::default() } else { choice })?;
+        let compiled = engine(if native { EngineChoice::default() } else { choice })?;
+        let unless_native = UnlessNative { programs: &self.programs, compiled };
+        let compiler: &dyn Engine = if native { &unless_native } else { compiled };
         let identity = Identity { name: order.name.clone(), index: order.index, generation: order.generation };
         let limits = Limits { back_edges: order.limits.back_edges, udma_operations: order.limits.udma_operations };
         let meaning = &checked.bundle().meaning;
