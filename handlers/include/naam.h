@@ -152,8 +152,8 @@ static __always_inline u64 naam_at_most(u64 value, u64 max)
  *	SEC("naam/recover") int recover(struct naam_recover *message)
  *
  * After an executor has died it is called, again and again, until it sets `done`: it releases what that executor held. Executors of
- * other places go on working meanwhile. One call should issue no more than some thousand UDMA operations. Nothing calls it yet: today a
- * cluster has one place, and ends with it.
+ * other places go on working meanwhile. One call should issue no more than some thousand UDMA operations. The place that is
+ * started again calls it before it serves.
  */
 struct naam_recover {
 	u32 executor; /* who died */

@@ -13,8 +13,8 @@
 //!
 //! Word 0 decides. It goes from anything older to Running by compare-and-swap: that is the claim, and precedes the first effect. Only
 //! the owner takes it from Running to Done, after it wrote the answer and before it sends it. From Running to Uncertain it is taken by
-//! whoever has reaped the owner's process, by [`SlotTable::mark_uncertain`]. Nobody does so yet: a cluster ends with its only place, and a
-//! client that loses an executor takes what it has under way there as uncertain by itself.
+//! whoever has reaped the owner's process, by [`SlotTable::mark_uncertain`]. The supervisor does, and then tells
+//! clients, who send again what they have under way.
 
 use crate::memory::{Mapping, PAGE_BYTES, load_words, store_words};
 use crate::message::{Place, RuntimeError};
@@ -237,8 +237,7 @@ impl SlotTable {
         })
     }
 
-    /// Makes the claims of a dead executor uncertain and returns how many there were. For whoever has reaped its process while other places
-    /// go on: today none does.
+    /// Makes the claims of a dead executor uncertain and returns how many there were. For whoever has reaped its process.
     pub fn mark_uncertain(&self, executor: u16) -> usize {
         (0..self.slots).filter(|slot| self.mark_slot_uncertain(*slot, executor)).count()
     }
