@@ -1,0 +1,73 @@
+//! Keys of a MICA table are registers: each operation takes effect at one instant between its call and its answer, wherever it ran and whoever
+//! died. The clusters' processes are this program re-executed, so it has a `main` of its own.
+//!
+//! With `--long`, or `NAAM_LAB=vm` in the environment, the runs on clusters are twelve times as long.
+
+mod checker;
+mod clusters;
+mod exhaustive;
+mod messages;
+mod simulation;
+mod stale;
+
+use checker::{Operation, Refusal, check};
+use runtime::node::enter;
+use std::collections::BTreeMap;
+
+const TESTS: &[(&str, fn())] = &[
+    ("the_checker_agrees_with_trying_everything", exhaustive::the_checker_agrees_with_trying_everything),
+    ("the_checker_knows_the_classics", exhaustive::the_checker_knows_the_classics),
+    ("interleaved_handlers_are_linearizable", simulation::interleaved_handlers_are_linearizable),
+    ("a_get_that_does_not_look_again_is_refused", simulation::a_get_that_does_not_look_again_is_refused),
+    ("host_and_nic_are_linearizable", clusters::host_and_nic_are_linearizable),
+    ("host_and_nic_are_linearizable_while_places_die", clusters::host_and_nic_are_linearizable_while_places_die),
+    ("a_stale_get_on_a_cluster_is_refused", clusters::a_stale_get_on_a_cluster_is_refused),
+];
+
+/// Runs on clusters are this many times as long on demand.
+const LONG: u64 = 12;
+
+fn main() {
+    enter(&clusters::programs());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let chosen = TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())));
+    for (name, test) in chosen {
+        // A panic ends the program with its message and exit code 101.
+        test();
+        println!("test {name} ... ok");
+    }
+}
+
+/// How many times as long runs are.
+fn length() -> u64 {
+    let is_long = std::env::args().any(|argument| argument == "--long") || std::env::var("NAAM_LAB").is_ok_and(|lab| lab == "vm");
+    if is_long { LONG } else { 1 }
+}
+
+/// Operations by key.
+#[derive(Default)]
+struct Histories(BTreeMap<u64, Vec<Operation>>);
+
+impl Histories {
+    fn add(&mut self, key: u64, operation: Operation) {
+        self.0.entry(key).or_default().push(operation);
+    }
+
+    fn retain(&mut self, keeps: impl Fn(&Operation) -> bool) {
+        self.0.values_mut().for_each(|history| history.retain(&keeps));
+    }
+
+    fn operations(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
+    /// Whether every key was a register; else the first that was not, and why.
+    fn check(&self) -> Result<(), (u64, Refusal)> {
+        self.0.iter().try_for_each(|(key, history)| check(history).map_err(|refusal| (*key, refusal)))
+    }
+}
