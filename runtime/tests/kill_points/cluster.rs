@@ -13,8 +13,9 @@ use std::collections::HashMap;
 
 /// Flows from here on are the NIC's, those before the host's.
 const NIC_FLOWS: u16 = 512;
-/// Questions to the cluster by which something must have become so: far more than it ever takes, but not for ever.
-pub const LOOKS_MAX: u32 = 100_000;
+/// Questions to the cluster by which something must have become so: what a test that fails may take, though some process be stopped for a
+/// minute.
+pub const LOOKS_MAX: u32 = 2_000_000;
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
