@@ -91,6 +91,17 @@ fn starts_a_place_again_and_ends_clearly_when_it_dies_too_often() {
 }
 
 #[test]
+fn goes_on_when_nobody_reads_its_warnings() {
+    let scratch = Scratch::new();
+    let mut cluster = scratch.start(&[]);
+    drop(cluster.child.stderr.take());
+    cluster.place().kill();
+    while cluster.run(&["status"]).fine().contains("incarnation 1") {}
+    cluster.run(&["stop"]).fine();
+    assert_eq!(cluster.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn messages_are_steered_to_the_nic_and_back() {
     let scratch = Scratch::new();
     let cluster = scratch.start(&["--nic", "2", "--dma-latency-ns", "2000"]);

@@ -15,7 +15,8 @@ use crate::memory::{Pages, SharedMemory};
 use crate::message::Place;
 use crate::metrics::Metrics;
 use std::collections::BTreeSet;
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,7 +163,7 @@ impl Supervisor {
         };
         for number in sessions {
             if let Err(error) = self.join(number, &running, self.flows.changes() + 1).await {
-                eprintln!("warning: session {number} is closed: {error}");
+                warn(format_args!("session {number} is closed: {error}"));
                 if let Some(session) = self.state().sessions.get_mut(&number) {
                     session.news = None;
                 }
@@ -234,7 +235,7 @@ impl Supervisor {
                 Ok(_) => return self.state().numbers.give_back(&[executor].into()),
                 // Nobody is there to recover for.
                 Err(_) if self.end.borrow().is_some() => return,
-                Err(error) => eprintln!("warning: recovering from client {executor}: {error}"),
+                Err(error) => warn(format_args!("recovering from client {executor}: {error}")),
             }
         }
     }
@@ -294,7 +295,7 @@ impl Supervisor {
         self.flows.announce();
         let then = if pause.is_some() { "it is started again" } else { "it died too often and is not started again" };
         let process = dead.process.process();
-        eprintln!("warning: the {kind} place (process {process}) died: {how}; requests left uncertain: {uncertain}; {then}");
+        warn(format_args!("the {kind} place (process {process}) died: {how}; requests left uncertain: {uncertain}; {then}"));
         if pause.is_none() && state.running().is_empty() {
             self.end_with(End::PlaceFailed(format!("the {kind} place (process {process}) died: {how}")));
         }
@@ -312,7 +313,7 @@ impl Supervisor {
             match started {
                 Ok(end) => return Some(end),
                 Err(error) => {
-                    eprintln!("warning: a place did not start again: {error}");
+                    warn(format_args!("a place did not start again: {error}"));
                     pause = self.state().places[index].another_death();
                     if pause.is_none() && self.state().running().is_empty() {
                         self.end_with(End::PlaceFailed(format!("no place starts: {error}")));
@@ -330,6 +331,11 @@ impl PlaceState {
         self.given_up = self.deaths_in_a_row >= DEATHS_MAX;
         (!self.given_up).then(|| PAUSE_FIRST * 2u32.pow(self.deaths_in_a_row - 1))
     }
+}
+
+/// Tells whoever looks at the cluster's terminal. Nobody may: that must not end a cluster, as `eprintln!` would.
+fn warn(what: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "warning: {what}");
 }
 
 #[cfg(test)]
