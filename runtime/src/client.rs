@@ -269,6 +269,7 @@ impl<L: Link> Session<L> {
         self.send(Kind::Request, target, key_hash, body, token, false)
     }
 
+    /// Sends a message of a kind that is answered by a reply. `is_call` says who waits for that.
     #[inline]
     pub(crate) fn send(
         &mut self,
@@ -428,8 +429,8 @@ impl<L: Link> Session<L> {
     /// Gives up a link. Its requests come to their end as uncertain, unless its executor has ended and it will be told what to do.
     fn lose(&mut self, index: usize, broken: Broken) {
         self.links[index].broken = Some(broken);
-        if self.hearing.is_some() && broken == Broken::Closed {
-            return;
+        if let Some(hearing) = self.hearing.as_mut().filter(|_| broken == Broken::Closed) {
+            return hearing.ask();
         }
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.under_way && usize::from(slot.link) == index {
@@ -510,7 +511,7 @@ impl<L: Link> Session<L> {
             }
             self.sleep(timeout.map(|timeout| timeout - elapsed))?;
             if self.hearing.is_some() {
-                // What woke it may be news, which poll hears.
+                // What woke it may be news, for which poll asks.
                 return Ok(true);
             }
         }
@@ -551,6 +552,10 @@ impl<L: Link> Session<L> {
 
     /// Says that it is awake again.
     pub(crate) fn disarm(&mut self) {
+        let replies = self.has_replies();
+        if let Some(hearing) = self.hearing.as_mut().filter(|_| !replies) {
+            hearing.ask();
+        }
         for index in 0..self.links.len() {
             if self.links[index].broken.is_none()
                 && let Err(broken) = self.links[index].link.disarm()

@@ -26,6 +26,7 @@ const TESTS: &[(&str, fn())] = &[
     ("what_a_place_owes_another_one_answers", what_a_place_owes_another_one_answers),
     ("flows_move_under_load_and_nothing_is_lost_or_doubled", flows_move_under_load_and_nothing_is_lost_or_doubled),
     ("does_not_outlive_its_program", does_not_outlive_its_program),
+    ("whoever_waits_for_a_node_hears_that_it_is_gone", whoever_waits_for_a_node_hears_that_it_is_gone),
     ("errors_of_the_start_are_told", errors_of_the_start_are_told),
 ];
 
@@ -337,6 +338,35 @@ fn does_not_outlive_its_program() {
     child.wait().unwrap();
     processes.iter().for_each(wait);
     assert!(!Path::new(parts[2]).exists());
+}
+
+/// Nothing answers a request, and no executor ends: only the node's socket says that nobody is left to wait for.
+fn whoever_waits_for_a_node_hears_that_it_is_gone() {
+    let node = Node::start(&options(EngineChoice::Interpreter, 1)).unwrap();
+    let directory = node.address().directory.clone();
+    let target = deploy_counter(&node);
+    let mut session = Connection::open(node.address(), &ConnectionOptions::default()).unwrap();
+    session.call(target, None, &[0; 16]).unwrap();
+    let status = node.control().status().unwrap();
+    let (place, place_ends) = (status.places[0].process, open(status.places[0].process));
+    rustix::process::kill_process(Pid::from_raw(place as i32).unwrap(), Signal::STOP).unwrap();
+    session.submit(target, None, &[0; 16], 7).unwrap();
+    session.flush();
+    kill(status.process);
+    let lost = loop {
+        session.wait(None).unwrap();
+        match session.poll(|_| panic!("nobody is there to answer")) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(lost, runtime::client::Error::Lost(_)), "{lost}");
+    let mut outcomes = Vec::new();
+    session.poll(|reply| outcomes.push((reply.token, reply.outcome))).unwrap();
+    assert_eq!(outcomes, [(7, Err(RuntimeError::Uncertain))]);
+    kill(place);
+    wait(&place_ends);
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 fn errors_of_the_start_are_told() {

@@ -46,6 +46,8 @@ pub(super) struct Hearing<L> {
     source: Box<dyn Membership<L>>,
     /// Changes that it has heard of.
     heard: u64,
+    /// It was woken for something else than a reply, or a link has closed: there may be news, or an end, that nothing counts.
+    to_ask: bool,
     /// Bodies of the requests under way, by slot.
     bodies: Box<[u8]>,
     /// Requests that wait for a link.
@@ -66,6 +68,11 @@ impl<L> Hearing<L> {
     /// Has a request, whose body is kept, wait for a link.
     pub(super) fn wait_for_link(&mut self, slot: u16) {
         self.homeless.push(slot);
+    }
+
+    /// Has the next poll ask for news, whether or not the flow table counts any.
+    pub(super) fn ask(&mut self) {
+        self.to_ask = true;
     }
 
     /// Whether requests wait for a link.
@@ -98,7 +105,8 @@ impl<L: Link> Session<L> {
     pub fn with_membership(id: u32, slots: u16, flows: FlowView, source: Box<dyn Membership<L>>, waiting: Waiting) -> Session<L> {
         let bodies = vec![0; usize::from(slots) * BODY_BYTES_MAX].into();
         let homeless = Vec::with_capacity(usize::from(slots));
-        let hearing = Hearing { source, heard: flows.changes(), bodies, homeless };
+        // The first news say how many changes there were before: later ones may be under way.
+        let hearing = Hearing { source, heard: 0, to_ask: false, bodies, homeless };
         Session { hearing: Some(hearing), ..Session::over(id, slots, Vec::new(), Some(flows), waiting) }
     }
 
@@ -155,13 +163,18 @@ impl<L: Link> Session<L> {
     #[inline]
     pub(super) fn follow_news(&mut self, completed: &mut impl FnMut(bool, Completion<'_>)) -> Result<(), Error> {
         match (&self.hearing, &self.flows) {
-            (Some(hearing), Some(flows)) if flows.changes() != hearing.heard || hearing.has_homeless() => self.take_news(completed),
+            (Some(hearing), Some(flows)) if flows.changes() != hearing.heard || hearing.to_ask || hearing.has_homeless() => {
+                self.take_news(completed)
+            }
             _ => Ok(()),
         }
     }
 
     #[cold]
     fn take_news(&mut self, completed: &mut impl FnMut(bool, Completion<'_>)) -> Result<(), Error> {
+        if let Some(hearing) = &mut self.hearing {
+            hearing.to_ask = false;
+        }
         while let Some(hearing) = &mut self.hearing {
             match hearing.source.next() {
                 Ok(None) => break,
@@ -208,8 +221,8 @@ impl<L: Link> Session<L> {
         self.hearing = Some(hearing);
     }
 
-    /// The node is gone: everything under way comes to its end as uncertain.
-    fn lose_all(&mut self, broken: Broken) {
+    /// Gives up the node: everything under way comes to its end as uncertain.
+    pub(crate) fn lose_all(&mut self, broken: Broken) {
         self.hearing = None;
         for state in &mut self.links {
             state.broken.get_or_insert(broken);
