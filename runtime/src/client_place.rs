@@ -5,8 +5,8 @@
 //!
 //! A message is at one place at a time: here until it leaves, and once it has left its request is only ever sent to servers again. So claims
 //! made here need nobody else's knowledge. Handlers with effects run under an executor number that the node gave the session of the
-//! wire; when that ends, a server recovers from it. An operation with an effect of which nobody knows whether it took place ends that
-//! session: nothing runs here any more.
+//! wire; when that ends, a server recovers from it. An operation that ends without a result, so that nobody may know whether it
+//! took effect, ends that session: nothing runs here any more.
 
 mod wire;
 

@@ -3,6 +3,7 @@
 use crate::client::{Error, Session};
 use crate::memory::Region;
 use crate::message::{Kind, Target};
+use crate::transport::Broken;
 use crate::transport::shared_memory::RingLink;
 use crate::udma::wire::{OPERATION_BYTES, WireOperation};
 use crate::udma::{Action, Backend, Completion, NotIssued, Operation, Token};
@@ -69,10 +70,9 @@ impl Backend for Wire {
         session.flush();
         lost |= polled.is_err();
         if lost {
-            // What is under way is handed over as uncertain, then the session ends.
-            while session.under_way() > 0
-                && session.poll(|completion| completed(Token(completion.token as u32), Completion::Lost)).is_err()
-            {}
+            // What is under way is lost, too; then the session ends.
+            session.lose_all(Broken::Closed);
+            let _ = session.poll(|completion| completed(Token(completion.token as u32), Completion::Lost));
             self.works.store(false, Ordering::Relaxed);
             self.session = None;
         }
@@ -94,5 +94,45 @@ impl Backend for Wire {
         if let Some(session) = &mut self.session {
             session.disarm();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Waiting;
+    use crate::message::{Header, RuntimeError};
+    use crate::transport::Link;
+    use crate::transport::shared_memory::RingSizes;
+    use crate::udma::Location;
+    use std::num::NonZeroU32;
+
+    /// After one operation that ended without a result all others end too, those whose answer never comes included: no message waits.
+    #[test]
+    fn what_is_under_way_beside_a_lost_operation_is_lost() {
+        let (mut server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let session = Session::new(1, 2, vec![(1, client)], None, Waiting { spin_us: 0 });
+        let works = Arc::new(AtomicBool::new(true));
+        let mut wire = Wire::new(session, vec![WireRegion { target: Target::default() }], works.clone());
+        let region = Region::remote(NonZeroU32::MIN, 64);
+        let location = Location::Activation(0);
+        let operation = Operation { region: 0, offset: 0, action: Action::Read, location, length_bytes: 8 };
+        for token in [3, 4] {
+            wire.issue(0, Token(token), &region, &operation, &[]).unwrap();
+        }
+        wire.poll(0, &mut |token, _| panic!("{token:?} has no answer yet"));
+        let asked = Header::parse(&server.next().unwrap().unwrap()).unwrap();
+        let error = Some(RuntimeError::NotGranted);
+        server.send(&Header { kind: Kind::Reply, error, body_bytes: 0, ..asked }.emit(), &[], &[]);
+        server.flush();
+        let mut lost = Vec::new();
+        wire.poll(0, &mut |token, completion| {
+            assert!(matches!(completion, Completion::Lost), "{completion:?}");
+            lost.push(token.0);
+        });
+        lost.sort_unstable();
+        assert_eq!(lost, [3, 4]);
+        assert!(!works.load(Ordering::Relaxed));
+        assert_eq!(wire.issue(0, Token(5), &region, &operation, &[]), Err(NotIssued::Unreachable));
     }
 }
