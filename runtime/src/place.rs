@@ -99,8 +99,8 @@ fn serve(programs: &NativePrograms) -> Result<(), ChannelError> {
             }
             (Order::Recover { executors }, Some(place)) => place.recover(&executors).map(|()| Answer::Done),
             (Order::Close { session }, Some(place)) => {
-                place.executors.detach(session);
-                Ok(Answer::Done)
+                place.executors.detach(number, session);
+                continue;
             }
             (Order::Start(_), Some(_)) | (_, None) => {
                 Err(ControlError::new(Code::Protocol, "the first order, and only the first, starts a place"))

@@ -95,7 +95,7 @@ impl Configuration {
 pub enum End {
     /// Its owner wants it.
     Requested,
-    /// A place died.
+    /// No place is left: each died too often, or does not start.
     PlaceFailed(String),
 }
 
@@ -133,7 +133,7 @@ struct State {
     placement: Placement,
 }
 
-/// A deployment before its place has seen it.
+/// A deployment before places have seen it.
 struct Plan {
     /// The bundle's file.
     file: Arc<[u8]>,
@@ -421,22 +421,29 @@ impl Supervisor {
         // As much as it takes with all places, those included that do not run now.
         let memory_bytes = request.memory_bytes(self.configuration.executors());
         let (number, news) = self.state().admit_session(tenant, request, memory_bytes)?;
-        for place in &places {
-            if let Err(error) = self.join(number, place, self.flows.changes()).await {
+        let joined = async {
+            for place in &places {
+                self.join(number, place, self.flows.changes()).await?;
+            }
+            self.state().number_client(number)
+        };
+        let executor = match joined.await {
+            Ok(executor) => executor,
+            Err(error) => {
                 self.state().sessions.remove(&number);
-                let _ = self.order_all(&Order::Close { session: number }).await;
+                self.order_all(&Order::Close { session: number }).await;
                 return Err(error);
             }
-        }
-        let (changes, SessionRequest { slots, rings, .. }) = (self.flows.changes(), *request);
-        let executor = self.state().number_client(number)?;
-        let offer = SessionOffer { number, places: places.len() as u16, changes, slots, rings, executor };
+        };
+        let SessionRequest { slots, rings, .. } = *request;
+        let offer = SessionOffer { number, places: places.len() as u16, slots, rings, executor };
         Ok(OpenedSession { offer, flows, news })
     }
 
-    /// Frees a session, whose client is gone, and recovers from what the client may have left in regions.
+    /// Recovers from what a client that is gone may have left in regions, and frees its session.
     pub async fn close_session(&self, number: u32) {
         let _change = self.changes.lock().await;
+        // First: no operation that the client has left in a link takes effect behind the recovery.
         self.order_all(&Order::Close { session: number }).await;
         let executor = self.state().sessions.get(&number).and_then(|session| session.executor);
         if let Some(executor) = executor {
@@ -603,7 +610,7 @@ impl State {
         Ok(())
     }
 
-    /// What the place is to be told of a deployment: everything that can be known without reading the bundle is checked.
+    /// What places are to be told of a deployment: everything that can be known without reading the bundle is checked.
     fn plan(&mut self, name: &str, request: &Deploy) -> Result<Plan, ControlError> {
         check_name("deployment", name)?;
         if self.records.get::<DeploymentRecord>(name)?.is_some() {
@@ -683,11 +690,20 @@ impl State {
         number.map(Some).ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))
     }
 
-    /// Tells a session's client something. One that has not taken what it was told before is told nothing more: its connection closes, and
-    /// the session with it.
+    /// Tells a session's client something. It is hung up on if it has not taken what it was told before.
     fn tell(&mut self, number: u32, told: Told) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        session.news = session.news.take().filter(|news| news.try_send(told).is_ok());
+        let Some(session) = self.sessions.get(&number) else { return };
+        if session.news.as_ref().is_some_and(|news| news.try_send(told).is_err()) {
+            self.hang_up(number);
+        }
+    }
+
+    /// Lets a session's client know that its session is over. It counts until [`Supervisor::close_session`], which follows: what the client
+    /// has left is recovered from there.
+    fn hang_up(&mut self, number: u32) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.news = None;
+        }
     }
 
     /// What `tenant` may do.
@@ -752,7 +768,9 @@ mod tests {
     use super::*;
     use crate::session::SLOTS_MAX;
     use crate::transport::shared_memory::RingSizes;
+    use sessions::{Became, SessionNews};
     use store::Embedded;
+    use tokio::sync::mpsc::error::TryRecvError;
 
     /// Sessions whose rings are tiny fill the node by their slots, and what is closed makes room again.
     #[test]
@@ -768,6 +786,26 @@ mod tests {
         assert_eq!(state.admit_session(1, &request, bytes).unwrap_err().code, Code::Exhausted);
         state.sessions.remove(&numbers[0]);
         state.admit_session(1, &request, bytes).unwrap();
+    }
+
+    /// A client that takes no news hears that its session is over; whom to recover from is known until that is done.
+    #[test]
+    fn who_is_hung_up_on_is_not_forgotten() {
+        let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
+        let request = SessionRequest { version: sessions::VERSION, slots: 1, rings, numbered: true };
+        let mut state = State::new(Box::new(Embedded::default()), &[]);
+        let (number, mut told) = state.admit_session(1, &request, request.memory_bytes(1)).unwrap();
+        let executor = state.number_client(number).unwrap();
+        assert!(executor.is_some());
+        let mut sent = 0;
+        while state.sessions[&number].news.is_some() {
+            let news = SessionNews { changes: sent, place: Place::Host, executors: Vec::new(), what: Became::Gone };
+            state.tell(number, Told { news, descriptors: Vec::new() });
+            sent += 1;
+        }
+        assert!((1..sent).all(|_| told.try_recv().is_ok()), "all but the last fit");
+        assert_eq!(told.try_recv().unwrap_err(), TryRecvError::Disconnected);
+        assert_eq!(state.sessions[&number].executor, executor);
     }
 
     /// A file is read whole or not at all.

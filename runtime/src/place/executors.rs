@@ -136,11 +136,12 @@ impl Executors {
         self.acknowledge(number, Answer::Done, Vec::new());
     }
 
-    /// Forgets a session.
-    pub(crate) fn detach(&self, session: u32) {
+    /// Forgets a session; order `number` is answered when all do.
+    pub(crate) fn detach(&self, number: u64, session: u32) {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Detach(session));
         }
+        self.acknowledge(number, Answer::Done, Vec::new());
     }
 
     fn acknowledge(&self, number: u64, answer: Answer, descriptors: Vec<OwnedFd>) {

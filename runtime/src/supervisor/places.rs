@@ -21,7 +21,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Executors of a place.
+/// Executors of a place at most.
 pub const EXECUTORS_MAX: u16 = 64;
 /// Deaths in a row after which a place is not started again.
 const DEATHS_MAX: u32 = 6;
@@ -164,9 +164,7 @@ impl Supervisor {
         for number in sessions {
             if let Err(error) = self.join(number, &running, self.flows.changes() + 1).await {
                 warn(format_args!("session {number} is closed: {error}"));
-                if let Some(session) = self.state().sessions.get_mut(&number) {
-                    session.news = None;
-                }
+                self.state().hang_up(number);
             }
         }
         self.state().spread_flows(&self.flows);
@@ -197,7 +195,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Gives a session links to the executors of a place, and tells its client. One that does not listen is closed.
+    /// Gives a session links to the executors of a place, and tells its client. One that does not listen is hung up on.
     pub(super) async fn join(&self, number: u32, place: &RunningPlace, changes: u64) -> Result<(), ControlError> {
         let failed = |error: io::Error| ControlError::io("making links of a session", &error);
         let (links, slots, session) = {

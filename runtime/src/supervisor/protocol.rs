@@ -76,13 +76,13 @@ pub enum Order {
         /// What it may do from now on.
         grants: Granted,
     },
-    /// Forget a session, whose client is gone.
+    /// Forget a session, whose client is gone; answer when all executors do. Nothing of it starts from then on.
     Close {
         /// Its number.
         session: u32,
     },
-    /// Undo or finish what executors that died have left in the regions of the deployments that there are: before this place's own
-    /// executors serve anybody.
+    /// Undo or finish what executors that died have left in the regions of the deployments that there are. A place that has just started is
+    /// told so before its own executors serve anybody; one that runs, when a client that ran handlers itself is gone.
     Recover {
         /// Their numbers.
         executors: Vec<u16>,
@@ -108,9 +108,9 @@ pub struct Start {
     pub engine: EngineChoice,
     /// CPU of each executor, or nothing to leave them to the kernel.
     pub cpus: Option<Vec<u32>>,
-    /// Whether executors without work may look for some before they sleep: where all of the node's and a client have a core each.
+    /// Whether executors without work may look for some before they sleep: where those of each place, and one client, have a core each.
     pub spins: bool,
-    /// Latency of a NIC's DMA engine.
+    /// Latency of a NIC's DMA engine, in nanoseconds.
     pub dma_latency_ns: u64,
 }
 

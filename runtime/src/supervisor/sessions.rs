@@ -47,8 +47,6 @@ pub struct SessionOffer {
     pub number: u32,
     /// Places that run: so many of the news that follow come at once.
     pub places: u16,
-    /// How often executors had come or gone by then.
-    pub changes: u64,
     /// Requests that may be outstanding at a time.
     pub slots: u16,
     /// Rings of each link.
@@ -114,7 +112,7 @@ pub struct OpenSession {
     pub slots: SlotTable,
     /// Their memory, for places.
     pub slots_memory: SharedMemory,
-    /// Where its client is told things; `None` once it does not listen.
+    /// What its client is told; `None` once it is hung up on.
     pub news: Option<mpsc::Sender<Told>>,
 }
 
