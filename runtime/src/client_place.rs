@@ -120,12 +120,7 @@ fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<
         let number = number.ok_or_else(|| ControlError::new(Code::Exhausted, "too many regions"))?;
         bindings.push(Binding { region: Region::remote(number, *length_bytes), rights: binding.rights });
     }
-    let handlers: Vec<Checked<'_>> = checked
-        .proofs()
-        .iter()
-        .zip(&meaning.handlers)
-        .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
-        .collect();
+    let handlers = Checked::all_of(&checked);
     let identity = Identity { name: name.to_owned(), index: record.index, generation: record.generation };
     let limits = Limits { back_edges: record.limits.back_edges, udma_operations: record.limits.udma_operations };
     Deployment::bind(identity, &meaning.environment, &handlers, bindings, engine, limits)

@@ -3,6 +3,7 @@
 use crate::engine::{Engine, EngineError, Program};
 use crate::memory::{Region, Regions};
 use naamc::abi::{self, Helper, Rights};
+use naamc::bundle::CheckedBundle;
 use naamc::manifest::Manifest;
 use naamc::program::Environment;
 use naamc::verifier::Proof;
@@ -125,6 +126,14 @@ pub struct Checked<'a> {
     pub proof: &'a Arc<Proof>,
     /// The manifest that follows from it.
     pub manifest: &'a Manifest,
+}
+
+impl<'a> Checked<'a> {
+    /// All handlers of a bundle, in its order.
+    pub fn all_of(bundle: &'a CheckedBundle) -> Vec<Checked<'a>> {
+        let manifests = bundle.bundle().meaning.handlers.iter().map(|handler| &handler.manifest);
+        bundle.proofs().iter().zip(manifests).map(|(proof, manifest)| Checked { proof, manifest }).collect()
+    }
 }
 
 /// Why a bundle cannot be bound.

@@ -205,12 +205,7 @@ impl Bundles {
         let identity = Identity { name: order.name.clone(), index: order.index, generation: order.generation };
         let limits = Limits { back_edges: order.limits.back_edges, udma_operations: order.limits.udma_operations };
         let meaning = &checked.bundle().meaning;
-        let handlers: Vec<Checked<'_>> = checked
-            .proofs()
-            .iter()
-            .zip(&meaning.handlers)
-            .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
-            .collect();
+        let handlers = Checked::all_of(checked);
         let deployment =
             Deployment::bind(identity, &meaning.environment, &handlers, bindings, compiler, limits).map_err(refused)?;
         if !native {

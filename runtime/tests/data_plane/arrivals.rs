@@ -34,13 +34,7 @@ fn deploy(subject: &Subject, index: u16, rights: Rights, random: &mut fastrand::
     let contents = subject.region_contents(random);
     let regions: Vec<Region> = corpus::regions(&contents).iter().cloned().collect();
     let meaning = &subject.bundle.bundle().meaning;
-    let handlers: Vec<Checked<'_>> = subject
-        .bundle
-        .proofs()
-        .iter()
-        .zip(&meaning.handlers)
-        .map(|(proof, handler)| Checked { proof, manifest: &handler.manifest })
-        .collect();
+    let handlers = Checked::all_of(&subject.bundle);
     let bindings = regions.iter().map(|region| Binding { region: region.clone(), rights }).collect();
     let identity = Identity { name: subject.name.clone(), index, generation: GENERATION };
     let deployment =
