@@ -22,9 +22,14 @@ fn describe(flows: &Flows) -> String {
     let line = |FlowsAt { first, last, place, executors, meant_for }: &FlowsAt| {
         let count = u64::from(last - first) + 1;
         let numbers: Vec<String> = executors.iter().map(u16::to_string).collect();
-        let plural = if numbers.len() == 1 { "" } else { "s" };
+        // Executors of clients are not the node's.
+        let spread = match &numbers[..] {
+            [] => String::new(),
+            [number] => format!(", executor {number}"),
+            numbers => format!(", executors {}", numbers.join(" ")),
+        };
         let away = if place == meant_for { String::new() } else { format!(", meant for {meant_for}, which does not run") };
-        format!("flows {first:4} to {last:4} ({}): {place}, executor{plural} {}{away}", counted(count, "flow"), numbers.join(" "))
+        format!("flows {first:4} to {last:4} ({}): {place}{spread}{away}", counted(count, "flow"))
     };
     flows.flows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
