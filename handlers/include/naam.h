@@ -151,9 +151,9 @@ static __always_inline u64 naam_at_most(u64 value, u64 max)
  *
  *	SEC("naam/recover") int recover(struct naam_recover *message)
  *
- * After an executor has died it is called, again and again, until it sets `done`: it releases what that executor held. Executors of
- * other places go on working meanwhile. One call should issue no more than some thousand UDMA operations. The place that is
- * started again calls it before it serves.
+ * After an executor has died it is called, again and again, until it sets `done`: it releases what that executor held. Other
+ * executors go on working meanwhile. One call should issue no more than some thousand UDMA operations. A place that is started again
+ * calls it before it serves; of a client that ran handlers itself and is gone, a place that runs does.
  */
 struct naam_recover {
 	u32 executor; /* who died */

@@ -1,8 +1,8 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
-//! A module uses only the modules below it; lowest first: clock, memory, metrics, message, engine, udma, transport, session,
-//! deployment, executor, steering, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory`, `transport` and the
-//! JIT's code and entry.
+//! A module uses only the modules below it; lowest first: clock, memory, metrics, message, udma, transport, session, engine,
+//! deployment, executor, steering, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory`
+//! and the JIT.
 #![deny(unsafe_code)]
 
 pub mod channel;

@@ -250,7 +250,7 @@ impl Cluster {
         Ok(Cluster { held, supervisor, control, sessions })
     }
 
-    /// Serves until somebody wants the end: `above`, a signal, control, or a place that dies.
+    /// Serves until somebody wants the end: `above`, a signal, control, or that no place is left.
     async fn serve(self, above: impl Future<Output = ()>) -> Result<(), ControlError> {
         let Cluster { held, supervisor, control, sessions } = self;
         let failed = |error: io::Error| ControlError::io("serving control", &error);

@@ -1,7 +1,7 @@
 //! Steering: the flow table, through which clients know where to send.
 //!
-//! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients map it read-only; whoever
-//! executes a message that went elsewhere serves it all the same.
+//! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients map it read-only; an executor
+//! serves a message all the same if the table sends its flow elsewhere.
 
 use crate::memory::{CACHE_LINE_BYTES, Mapping, ReadOnlyMapping};
 use crate::message::FLOWS;

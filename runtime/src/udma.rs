@@ -3,7 +3,7 @@
 //! Regions within reach ([`Region::is_local`]) need none: engines execute operations on them inline, and that is the
 //! `local` backend of host executors. For any other region the message suspends before the call; the executor reads the operation from
 //! the activation ([`Operation::pending`]), issues it here, and resumes the message when its completion was polled. [`dma`] is the backend
-//! of NIC executors.
+//! of NIC executors; [`wire`] is how operations of clients look, whose backend lies above, where sessions are known.
 
 pub mod dma;
 pub mod wire;
@@ -187,8 +187,7 @@ pub enum NotIssued {
 ///
 /// Operations of one message never overlap: the next is issued after the completion of the one before, which keeps their order.
 pub trait Backend: Send {
-    /// Issues an operation on a region. `source` are the bytes of a write, and are
-    /// not needed after the call. Its completion has a place reserved once this succeeds.
+    /// Issues an operation on a region. `source` are the bytes of a write, and are not needed after the call. Its completion has a place reserved once this succeeds.
     ///
     /// # Errors
     /// [`NotIssued`].

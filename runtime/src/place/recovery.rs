@@ -1,7 +1,8 @@
 //! Recovery: what executors that died have left in regions is undone or finished by the handler `recover` of each deployment.
 //!
-//! It runs on the place's main thread, before any of its executors serves anybody, under the number of the first of them: if the place
-//! dies over it, others recover from that number too. Regions behind a DMA engine are reached at once: nobody waits here.
+//! It runs on the place's main thread, under the number of the place's first executor: if the place dies over it, others recover from that
+//! number too. A place that starts recovers from all executors that died before its own serve anybody; one that runs recovers from
+//! clients that are gone, while its executors serve others. Regions behind a DMA engine are reached at once: nobody waits here.
 
 use crate::deployment::{Deployment, Handler};
 use crate::engine::Turn;
