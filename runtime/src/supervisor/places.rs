@@ -141,19 +141,19 @@ impl Supervisor {
             (configuration, incarnation, first, state.numbers.unrecovered.clone())
         };
         let PlaceConfiguration { place, executors, cpus, dma_latency_ns } = configuration;
-        let metrics = SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(executors)), Pages::Ordinary);
-        let metrics = metrics.map_err(failed)?;
+        let counters = SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(executors)), Pages::Ordinary);
+        let counters = counters.map_err(failed)?;
+        let metrics = Metrics::new(counters.map().map_err(failed)?);
         let (process, mut end) = PlaceProcess::start(place, &self.configuration.name)?;
         let version = protocol::VERSION;
         let (engine, spins) = (self.configuration.engine, self.configuration.spins());
         let start = Start { version, place, first_executor, executors, incarnation, engine, cpus, spins, dma_latency_ns };
-        if let Err(error) = self.introduce(&process, start, &metrics, unrecovered).await {
+        if let Err(error) = self.introduce(&process, start, &counters, unrecovered).await {
             end.kill().await;
             // It may have begun to recover from others under its own numbers.
             self.state().numbers.unrecovered.extend(first_executor..first_executor + executors);
             return Err(error);
         }
-        let metrics = Metrics::new(metrics.map().map_err(failed)?);
         let started = Instant::now();
         let running = Arc::new(RunningPlace { place, process, incarnation, first_executor, executors, metrics, started });
         let sessions: Vec<u32> = {
@@ -177,10 +177,10 @@ impl Supervisor {
         &self,
         process: &PlaceProcess,
         start: Start,
-        metrics: &SharedMemory,
+        counters: &SharedMemory,
         unrecovered: BTreeSet<u16>,
     ) -> Result<(), ControlError> {
-        process.order(Order::Start(start), &[metrics.descriptor()]).await?;
+        process.order(Order::Start(start), &[counters.descriptor()]).await?;
         let deployments = self.state().deployments_anew()?;
         for Plan { file, deployment, memories } in deployments {
             let sealed = sealed_file(&file)?;
