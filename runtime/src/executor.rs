@@ -176,6 +176,8 @@ struct Served {
 struct UnderWay {
     origin: Origin,
     execution: u64,
+    /// Suspensions and UDMA operations that it brought along from elsewhere: its sender's word, and nothing that this executor has done.
+    brought: (u32, u32),
     /// Indices into the executor's sessions and handlers.
     session: u32,
     handler: u32,
@@ -185,6 +187,15 @@ struct UnderWay {
     prefetched: bool,
     /// It stands before an operation that the backend performs.
     at_backend: bool,
+}
+
+impl UnderWay {
+    /// Suspensions and UDMA operations of its activation that are not what it brought along.
+    #[inline(always)]
+    fn done_here(&self, activation: &Activation) -> (u32, u32) {
+        let (suspensions, udma_operations) = self.brought;
+        (activation.suspensions.saturating_sub(suspensions), activation.udma_operations.saturating_sub(udma_operations))
+    }
 }
 
 impl Served {
@@ -269,6 +280,8 @@ pub struct Executor<L> {
     starving: Option<u32>,
     stopping: bool,
     worked: bool,
+    /// It has slept, or was about to. The backend may have something to hear with nothing under way there, and wakes it until it was polled.
+    woken: bool,
     last_turn_ns: u64,
 }
 
@@ -284,6 +297,7 @@ impl<L: Link> Executor<L> {
         let nothing = UnderWay {
             origin: Origin::default(),
             execution: 0,
+            brought: (0, 0),
             session: NONE,
             handler: NONE,
             to_claim: false,
@@ -318,6 +332,7 @@ impl<L: Link> Executor<L> {
             starving: None,
             stopping: false,
             worked: false,
+            woken: false,
             last_turn_ns: 0,
         }
     }
@@ -496,7 +511,8 @@ impl<L: Link> Executor<L> {
 
     /// Takes completions from the backend, and issues what found no room before.
     fn complete(&mut self, now_ns: u64) -> usize {
-        if self.pool.at_backend == 0 && self.pool.postponed.is_empty() {
+        let woken = std::mem::replace(&mut self.woken, false);
+        if self.pool.at_backend == 0 && self.pool.postponed.is_empty() && !woken {
             return 0;
         }
         let Executor { pool, handlers, backend, .. } = self;
@@ -539,7 +555,9 @@ impl<L: Link> Executor<L> {
         for _ in 0..urgent {
             let next = if backwards { self.pool.urgent.pop_last() } else { self.pool.urgent.pop() };
             let Some(index) = next else { break };
-            if self.pool.activations[index as usize].udma_operations > PATIENCE_UDMA_OPERATIONS {
+            // What it brought along is its sender's word: nobody is held back by that.
+            let done = self.pool.under_way[index as usize].done_here(&self.pool.activations[index as usize]);
+            if done.1 > PATIENCE_UDMA_OPERATIONS {
                 self.starving = Some(index);
             }
             self.run(index, now_ns);
@@ -580,13 +598,14 @@ impl<L: Link> Executor<L> {
         let outcome = handler.program().run(activation, &mut turn);
         let outcome = match outcome {
             Outcome::Suspended => {
-                let contended = turn.contended != 0 || activation.udma_operations > PATIENCE_UDMA_OPERATIONS;
+                let contended = turn.contended != 0 || under_way.done_here(activation).1 > PATIENCE_UDMA_OPERATIONS;
                 under_way.to_claim = !turn.is_claimed();
                 under_way.prefetched = turn.prefetched != 0;
-                activation.suspensions += 1;
+                // It may have come with as many as there are numbers.
+                activation.suspensions = activation.suspensions.saturating_add(1);
                 if under_way.prefetched {
                     pool.ready.push(index);
-                } else if activation.udma_operations < options.leaves_after || !self.leave(index) {
+                } else if under_way.done_here(activation).1 < options.leaves_after || !self.leave(index) {
                     self.wait(index, now_ns);
                 }
                 return contended;
@@ -668,8 +687,9 @@ impl<L: Link> Executor<L> {
         served.under_way -= 1;
         state.under_way -= 1;
         state.reserved_bytes -= served.reserved_bytes;
-        counters.suspensions += u64::from(activation.suspensions);
-        counters.udma_operations += u64::from(activation.udma_operations);
+        let (suspensions, udma_operations) = under_way.done_here(activation);
+        counters.suspensions += u64::from(suspensions);
+        counters.udma_operations += u64::from(udma_operations);
         let (outcome, reply_bytes) = match outcome {
             Ok(result) => {
                 counters.results += 1;
@@ -730,6 +750,7 @@ impl<L: Link> Executor<L> {
     /// Tells all links that this executor is awake. Sessions whose clients are gone are closed.
     pub fn disarm(&mut self) {
         self.backend.disarm();
+        self.woken = true;
         for state in self.sessions.iter_mut().flatten() {
             state.closing |= state.session.link.disarm().is_err();
         }

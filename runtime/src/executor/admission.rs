@@ -96,6 +96,7 @@ impl<L: Link> Executor<L> {
         pool.under_way[index as usize] = UnderWay {
             origin,
             execution: next_execution(last_execution),
+            brought: (0, 0),
             session: session as u32,
             handler: entry,
             to_claim: served.handler.shape().claims,

@@ -137,6 +137,7 @@ impl<L: Link> Executor<L> {
         pool.under_way[index as usize] = UnderWay {
             origin: *origin,
             execution: next_execution(last_execution),
+            brought: (header.suspensions, header.udma_operations),
             session: session as u32,
             handler: entry,
             to_claim: served.handler.shape().claims,
@@ -192,8 +193,9 @@ impl<L: Link> Executor<L> {
         state.session.link.send(&header.emit(), body, &answer_body[..continuation_bytes]);
         (state.reserved_bytes, state.under_way) = (reserved_bytes, state.under_way - 1);
         served.under_way -= 1;
-        counters.suspensions += u64::from(activation.suspensions);
-        counters.udma_operations += u64::from(activation.udma_operations);
+        let (suspensions, udma_operations) = under_way.done_here(activation);
+        counters.suspensions += u64::from(suspensions);
+        counters.udma_operations += u64::from(udma_operations);
         pool.free.push(index);
         true
     }

@@ -32,7 +32,9 @@ const GENERATION: u16 = 7;
 /// A deployment of the subject's handlers, and its regions.
 fn deploy(subject: &Subject, index: u16, rights: Rights, random: &mut fastrand::Rng) -> (Arc<Deployment>, Vec<Region>) {
     let contents = subject.region_contents(random);
-    let regions: Vec<Region> = corpus::regions(&contents).iter().cloned().collect();
+    let mut regions: Vec<Region> = corpus::regions(&contents).iter().cloned().collect();
+    // As large ones are: before long reads messages suspend.
+    regions.iter_mut().for_each(|region| region.set_cold(true));
     let meaning = &subject.bundle.bundle().meaning;
     let handlers = Checked::all_of(&subject.bundle);
     let bindings = regions.iter().map(|region| Binding { region: region.clone(), rights }).collect();
@@ -213,4 +215,50 @@ fn rights_of_a_binding_hold_on_the_wire() {
     let denied = (Some(RuntimeError::NotGranted), 0);
     assert_eq!(outcomes.collect::<Vec<_>>(), [(None, 8), denied, denied, denied]);
     assert_eq!(corpus::contents(&regions), before);
+}
+
+/// What a message has cost so far is its sender's word: it goes into the reply, and nothing is counted, nor decided, by it. With every number
+/// that there is a suspension more does not overflow, and no message leaves a server.
+#[test]
+fn what_a_continuation_has_cost_is_only_its_senders_word() {
+    let subject = Subject::load("mica");
+    let mut random = fastrand::Rng::with_seed(11);
+    let (deployment, _) = deploy(&subject, 1, Rights::ALL, &mut random);
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment.clone()));
+    let (server, mut client) = RingLink::pair(RingSizes::default()).unwrap();
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+    let (mut suspended, mut sequence) = (0, 0);
+    while sequence < 500 {
+        let Some((handler, body, bytes)) = continuation_of(&subject, &deployment, &mut random) else { continue };
+        sequence += 1;
+        let before = executor.counters();
+        let target = Target { deployment: 1, generation: GENERATION, handler };
+        let header = Header {
+            kind: Kind::Continuation,
+            continuation_bytes: bytes.len() as u16,
+            suspensions: u32::MAX,
+            udma_operations: u32::MAX,
+            ..Header::request(target, 0, sequence, 0, body.len() as u16)
+        };
+        assert!(client.room_bytes(8192).unwrap() >= 8192, "there is room for any message");
+        client.send(&header.emit(), &body, &bytes);
+        client.flush();
+        let reply = loop {
+            executor.turn(0);
+            if let Some(words) = client.next().unwrap() {
+                break Header::parse(&words).unwrap();
+            }
+        };
+        client.advance();
+        assert_eq!((reply.kind, reply.suspensions, reply.udma_operations), (Kind::Reply, u32::MAX, u32::MAX), "message {sequence}");
+        let counters = executor.counters();
+        let (suspensions, operations) =
+            (counters.suspensions - before.suspensions, counters.udma_operations - before.udma_operations);
+        // None is counted of a message whose number cannot be told from what it brought.
+        assert!(suspensions <= 1000 && operations <= 1000, "{suspensions} suspensions and {operations} operations");
+        suspended += u64::from(executor.counters().turns - before.turns > 1);
+    }
+    assert!(suspended > 0, "no message was suspended");
 }

@@ -566,6 +566,39 @@ fn operations_are_found_in_registers() {
     }
 }
 
+/// Counts how often it is polled.
+struct Polled(Arc<std::sync::atomic::AtomicUsize>);
+
+impl Backend for Polled {
+    fn issue(&mut self, _: u64, _: Token, _: &Region, _: &Operation, _: &[u8]) -> Result<(), NotIssued> {
+        Err(NotIssued::Unreachable)
+    }
+
+    fn poll(&mut self, _: u64, _: &mut dyn FnMut(Token, Completion<'_>)) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn due_ns(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What wakes an executor may be its backend's, with nothing under way there: it is polled, or the executor would never sleep again.
+#[test]
+fn a_backend_that_wakes_is_polled() {
+    let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut executor: Executor<RingLink> =
+        Executor::new(Options::host(1, 1), Box::new(Polled(polls.clone())), MetricsWriter::nowhere());
+    let polled = || polls.load(std::sync::atomic::Ordering::Relaxed);
+    executor.turn(0);
+    assert_eq!(polled(), 0, "nothing is under way");
+    assert!(executor.arm());
+    executor.disarm();
+    executor.turn(0);
+    executor.turn(0);
+    assert_eq!(polled(), 1);
+}
+
 /// Many messages behind a DMA engine swap the same word, and new ones keep arriving: each has its turn, however many are in front of it.
 #[test]
 fn nobody_starves_behind_a_dma_engine() {
