@@ -61,9 +61,10 @@ struct Place {
 }
 
 impl Place {
-    /// Recovers every deployment from executors that died.
+    /// Recovers every deployment from executors that died. One that cannot be is no reason to leave locks in the others.
     fn recover(&mut self, dead: &[u16]) -> Result<(), ControlError> {
-        self.bundles.deployments().try_for_each(|deployment| recovery::recover(&deployment, dead, self.first_executor))
+        let recovered = self.bundles.deployments().map(|deployment| recovery::recover(&deployment, dead, self.first_executor));
+        recovered.fold(Ok(()), Result::and)
     }
 }
 

@@ -136,7 +136,8 @@ impl Executors {
         self.acknowledge(number, Answer::Done, Vec::new());
     }
 
-    /// Forgets a session; order `number` is answered when all do.
+    /// Forgets a session; order `number` is answered when nobody takes anything more from it: what its client may have left in regions is
+    /// recovered after that.
     pub(crate) fn detach(&self, number: u64, session: u32) {
         for mailbox in &self.mailboxes {
             mailbox.send(Command::Detach(session));
@@ -229,5 +230,117 @@ fn grants(granted: &Granted) -> Grants {
             direct.iter().for_each(|index| grants.allow_direct(*index));
             grants
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel;
+    use crate::deployment::{Deployment, Handler, Identity, Limits, Shape};
+    use crate::engine::{Program, Turn};
+    use crate::memory::{Pages, SharedMemory};
+    use crate::message::{Header, Target};
+    use crate::supervisor::protocol::{Deployed, EngineChoice, Reply, VERSION};
+    use crate::transport::Link;
+    use crate::transport::shared_memory::RingSizes;
+    use naamc::activation::Activation;
+    use naamc::interpreter::Outcome;
+    use rustix::io::Errno;
+    use rustix::net::RecvFlags;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const ROUNDS: u32 = 20;
+
+    /// Counts messages, and stops at those whose first byte is not 0 until it is let go.
+    struct Counting {
+        runs: Arc<AtomicUsize>,
+        gate: Arc<Barrier>,
+    }
+
+    impl Program for Counting {
+        fn run(&self, activation: &mut Activation, _: &mut Turn<'_>) -> Outcome {
+            if activation.body()[0] != 0 {
+                self.gate.wait();
+                self.gate.wait();
+            }
+            self.runs.fetch_add(1, Ordering::Relaxed);
+            Outcome::Finished(0)
+        }
+    }
+
+    /// What a client has left in regions is recovered once the order to forget it is answered: by then nothing more of it is taken, though
+    /// its rings are full.
+    #[test]
+    fn nothing_is_taken_from_a_session_that_is_forgotten() {
+        let (ours, theirs) = channel::pair().unwrap();
+        let answer = |number: u64| {
+            let (reply, _): (Reply, _) = channel::receive(&ours).unwrap();
+            assert_eq!((reply.number, reply.content.is_ok()), (number, true));
+        };
+        let metrics = SharedMemory::create("naam-metrics", Metrics::bytes(1), Pages::Ordinary).unwrap().map().unwrap();
+        let (engine, place) = (EngineChoice::Interpreter, Place::Host);
+        let (version, first_executor, executors) = (VERSION, 1, 1);
+        let start = Start {
+            version,
+            place,
+            first_executor,
+            executors,
+            incarnation: 1,
+            engine,
+            cpus: None,
+            spins: false,
+            dma_latency_ns: 0,
+        };
+        let executors = Executors::start(&start, metrics, Answers(Arc::new(theirs))).unwrap();
+        let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
+        let shape = Shape { body_bytes: 8, request_bytes: 8, reply_bytes_max: 0, claims: false, operations: vec![] };
+        let handler = Handler::new("count", shape, Arc::new(Counting { runs: runs.clone(), gate: gate.clone() }));
+        let identity = Identity { name: "test".into(), index: 0, generation: 1 };
+        let deployment = Arc::new(Deployment::new(identity, vec![handler], vec![], Limits::default()));
+        let deployed = Deployed { bundle: String::new(), regions: vec![], handlers: vec![] };
+        let bundle = crate::supervisor::sealed_file(b"").unwrap();
+        executors.deploy(1, Prepared { deployment, answer: deployed, bundle });
+        answer(1);
+        let mut served = 0;
+        for round in 0..ROUNDS {
+            let (server, mut client) = RingLink::pair(RingSizes { request_bytes: 4096, reply_bytes: 4096 }).unwrap();
+            let session = Session {
+                number: round,
+                slots: 1,
+                rings: RingSizes { request_bytes: 4096, reply_bytes: 4096 },
+                grants: Granted::All,
+            };
+            executors.attach(&session, vec![server], &SlotTable::anonymous(1).unwrap());
+            let target = Target { deployment: 0, generation: 1, handler: 0 };
+            let mut sequence = 0;
+            let mut send = |client: &mut RingLink| {
+                while client.room_bytes(128).unwrap() >= 128 {
+                    sequence += 1;
+                    let stops = u64::from(sequence == 1).to_le_bytes();
+                    client.send(&Header::request(target, 0, sequence, 0, 8).emit(), &stops, &[]);
+                }
+                client.flush();
+            };
+            send(&mut client);
+            let number = u64::from(round) + 2;
+            gate.wait();
+            executors.detach(number, round);
+            let early = rustix::net::recv(&ours, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            assert_eq!(early.unwrap_err(), Errno::AGAIN, "it is forgotten while it is served");
+            gate.wait();
+            answer(number);
+            let before = runs.load(Ordering::Relaxed);
+            send(&mut client);
+            // The executor has looked for commands once more when this is answered.
+            executors.grant(number, round, &Granted::All);
+            answer(number);
+            assert_eq!(runs.load(Ordering::Relaxed), before, "round {round}: it is served on");
+            served += before;
+        }
+        assert!(served > 0, "nothing was served before");
+        // Its threads end the process when they end.
+        std::mem::forget(executors);
     }
 }
