@@ -32,7 +32,7 @@ use records::{
 };
 use regions::RegionMemory;
 use rustix::fs::{MemfdFlags, SealFlags};
-use sessions::{OpenSession, OpenedSession, SessionOffer, SessionRequest, Told};
+use sessions::{OpenSession, OpenedSession, SessionOffer, SessionRequest, Telling, Told};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -40,7 +40,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use store::{Records, Store};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub use places::{EXECUTORS_MAX, PlaceConfiguration};
 
@@ -420,24 +420,28 @@ impl Supervisor {
         let flows = self.flow_view.descriptor().try_clone_to_owned().map_err(failed)?;
         // As much as it takes with all places, those included that do not run now.
         let memory_bytes = request.memory_bytes(self.configuration.executors());
-        let (number, news) = self.state().admit_session(tenant, request, memory_bytes)?;
-        let joined = async {
-            for place in &places {
-                self.join(number, place, self.flows.changes()).await?;
+        let (number, telling) = {
+            let mut state = self.state();
+            if request.numbered {
+                state.check_numbered(self.owner, tenant)?;
             }
-            self.state().number_client(number)
+            state.admit_session(tenant, request, memory_bytes)?
         };
-        let executor = match joined.await {
-            Ok(executor) => executor,
-            Err(error) => {
-                self.state().sessions.remove(&number);
+        for place in &places {
+            if let Err(error) = self.join(number, place, self.flows.changes()).await {
                 self.order_all(&Order::Close { session: number }).await;
+                let mut state = self.state();
+                // Nobody was told of its number: nothing is held under it.
+                if let Some(executor) = state.sessions.remove(&number).and_then(|session| session.executor) {
+                    state.numbers.give_back(&[executor].into());
+                }
                 return Err(error);
             }
-        };
+        }
         let SessionRequest { slots, rings, .. } = *request;
+        let executor = self.state().sessions.get(&number).and_then(|session| session.executor);
         let offer = SessionOffer { number, places: places.len() as u16, slots, rings, executor };
-        Ok(OpenedSession { offer, flows, news })
+        Ok(OpenedSession { offer, flows, telling })
     }
 
     /// Recovers from what a client that is gone may have left in regions, and frees its session.
@@ -660,12 +664,7 @@ impl State {
     }
 
     /// Counts a session in, if there is room.
-    fn admit_session(
-        &mut self,
-        tenant: u32,
-        request: &SessionRequest,
-        memory_bytes: u64,
-    ) -> Result<(u32, mpsc::Receiver<Told>), ControlError> {
+    fn admit_session(&mut self, tenant: u32, request: &SessionRequest, memory_bytes: u64) -> Result<(u32, Telling), ControlError> {
         let used: u64 = self.sessions.values().map(|session| session.memory_bytes).sum();
         if self.sessions.len() >= sessions::SESSIONS_MAX || used + memory_bytes > sessions::SESSIONS_BYTES_MAX {
             return Err(ControlError::new(
@@ -677,33 +676,30 @@ impl State {
         self.last_session =
             self.last_session.checked_add(1).ok_or_else(|| ControlError::new(Code::Exhausted, "every session number was used"))?;
         let opened = OpenSession::create(tenant, request, memory_bytes);
-        let (session, told) = opened.map_err(|error| ControlError::io("making a session's memory", &error))?;
+        let (mut session, telling) = opened.map_err(|error| ControlError::io("making a session's memory", &error))?;
+        if request.numbered {
+            let executor = self.numbers.take(1);
+            session.executor = Some(executor.ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))?);
+        }
         self.sessions.insert(self.last_session, session);
-        Ok((self.last_session, told))
+        Ok((self.last_session, telling))
     }
 
-    /// Gives a session an executor number, if it wants one.
-    fn number_client(&mut self, session: u32) -> Result<Option<u16>, ControlError> {
-        let Some(session) = self.sessions.get_mut(&session).filter(|session| session.request.numbered) else { return Ok(None) };
-        let number = self.numbers.take(1);
-        session.executor = number;
-        number.map(Some).ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))
+    /// Refuses an executor number to tenants who may not run any handler themselves: every deployment is searched for what is held under it.
+    fn check_numbered(&self, owner: u32, tenant: u32) -> Result<(), ControlError> {
+        match self.granted(owner, tenant)? {
+            Granted::Some { direct, .. } if direct.is_empty() => Err(ControlError::new(
+                Code::Forbidden,
+                format!("user {tenant} has no direct grant, and so no use for an executor number"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Tells a session's client something. It is hung up on if it has not taken what it was told before.
     fn tell(&mut self, number: u32, told: Told) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        if session.news.as_ref().is_some_and(|news| news.try_send(told).is_err()) {
-            self.hang_up(number);
-        }
-    }
-
-    /// Lets a session's client know that its session is over. It counts until [`Supervisor::close_session`], which follows: what the client
-    /// has left is recovered from there.
-    fn hang_up(&mut self, number: u32) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            session.news = None;
-        }
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.teller = session.teller.take().filter(|teller| teller.news.try_send(told).is_ok());
     }
 
     /// What `tenant` may do.
@@ -768,9 +764,8 @@ mod tests {
     use super::*;
     use crate::session::SLOTS_MAX;
     use crate::transport::shared_memory::RingSizes;
-    use sessions::{Became, SessionNews};
     use store::Embedded;
-    use tokio::sync::mpsc::error::TryRecvError;
+    use tokio::sync::oneshot;
 
     /// Sessions whose rings are tiny fill the node by their slots, and what is closed makes room again.
     #[test]
@@ -788,24 +783,68 @@ mod tests {
         state.admit_session(1, &request, bytes).unwrap();
     }
 
-    /// A client that takes no news hears that its session is over; whom to recover from is known until that is done.
+    /// A client that does not listen is told nothing more, and its number stays held until its session is closed: then it is recovered from.
     #[test]
-    fn who_is_hung_up_on_is_not_forgotten() {
+    fn the_number_of_a_client_that_does_not_listen_is_not_forgotten() {
         let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
         let request = SessionRequest { version: sessions::VERSION, slots: 1, rings, numbered: true };
         let mut state = State::new(Box::new(Embedded::default()), &[]);
-        let (number, mut told) = state.admit_session(1, &request, request.memory_bytes(1)).unwrap();
-        let executor = state.number_client(number).unwrap();
-        assert!(executor.is_some());
-        let mut sent = 0;
-        while state.sessions[&number].news.is_some() {
-            let news = SessionNews { changes: sent, place: Place::Host, executors: Vec::new(), what: Became::Gone };
-            state.tell(number, Told { news, descriptors: Vec::new() });
-            sent += 1;
+        let (number, mut telling) = state.admit_session(1, &request, request.memory_bytes(1)).unwrap();
+        let news =
+            |changes| sessions::SessionNews { changes, place: Place::Host, executors: vec![1], what: sessions::Became::Gone };
+        let mut told = 0;
+        while state.sessions[&number].teller.is_some() {
+            assert!(telling.ended.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+            state.tell(number, Told { news: news(told), descriptors: Vec::new() });
+            told += 1;
         }
-        assert!((1..sent).all(|_| told.try_recv().is_ok()), "all but the last fit");
-        assert_eq!(told.try_recv().unwrap_err(), TryRecvError::Disconnected);
-        assert_eq!(state.sessions[&number].executor, executor);
+        assert_eq!(telling.ended.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(telling.news.len() as u64, told - 1, "what was told before");
+        assert_eq!(state.sessions[&number].executor, Some(1), "nobody knows whom to recover from");
+        let (next, _) = state.admit_session(1, &request, request.memory_bytes(1)).unwrap();
+        assert_eq!(state.sessions[&next].executor, Some(2), "another client under the same number");
+    }
+
+    /// Without an executor number that is free no session is left behind.
+    #[test]
+    fn a_session_that_gets_no_number_is_none() {
+        let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
+        let request = SessionRequest { version: sessions::VERSION, slots: 1, rings, numbered: true };
+        let mut state = State::new(Box::new(Embedded::default()), &[]);
+        while state.numbers.take(1).is_some() {}
+        assert_eq!(state.admit_session(1, &request, request.memory_bytes(1)).unwrap_err().code, Code::Exhausted);
+        assert!(state.sessions.is_empty());
+        let unnumbered = SessionRequest { numbered: false, ..request };
+        state.admit_session(1, &unnumbered, request.memory_bytes(1)).unwrap();
+    }
+
+    /// Every deployment is searched for what a numbered client has left: nobody causes that who cannot leave anything.
+    #[test]
+    fn numbers_are_for_those_who_run_handlers() {
+        let mut state = State::new(Box::new(Embedded::default()), &[]);
+        let (owner, other) = (1, 2);
+        state.check_numbered(owner, owner).unwrap();
+        assert_eq!(state.check_numbered(owner, other).unwrap_err().code, Code::Forbidden);
+        let record = |grant| GrantRecord { deployment: "d".into(), tenant: other, grant };
+        let deployment = DeploymentRecord {
+            name: "d".into(),
+            index: 3,
+            generation: 1,
+            bundle: String::new(),
+            owner,
+            bindings: BTreeMap::new(),
+            region_bytes: BTreeMap::new(),
+            engine: None,
+            constants: BTreeMap::new(),
+            limits: Default::default(),
+            handlers: Vec::new(),
+            draining: false,
+        };
+        state.records.put("d", &deployment).unwrap();
+        state.records.put(&grants::key("d", other), &record(Grant::Invoke)).unwrap();
+        assert_eq!(state.check_numbered(owner, other).unwrap_err().code, Code::Forbidden);
+        state.records.put(&grants::key("d", other), &record(Grant::Direct)).unwrap();
+        state.check_numbered(owner, other).unwrap();
     }
 
     /// A file is read whole or not at all.

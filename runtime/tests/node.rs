@@ -24,6 +24,7 @@ const TESTS: &[(&str, fn())] = &[
     ("gives_up_a_place_that_dies_too_often", gives_up_a_place_that_dies_too_often),
     ("a_place_that_dies_is_started_again", a_place_that_dies_is_started_again),
     ("what_a_place_owes_another_one_answers", what_a_place_owes_another_one_answers),
+    ("a_place_that_dies_again_at_once_closes_no_session", a_place_that_dies_again_at_once_closes_no_session),
     ("flows_move_under_load_and_nothing_is_lost_or_doubled", flows_move_under_load_and_nothing_is_lost_or_doubled),
     ("does_not_outlive_its_program", does_not_outlive_its_program),
     ("whoever_waits_for_a_node_hears_that_it_is_gone", whoever_waits_for_a_node_hears_that_it_is_gone),
@@ -276,6 +277,35 @@ fn what_a_place_owes_another_one_answers() {
     assert_eq!(counter(&node, 2), 40);
     assert_eq!(places.values().sum::<i32>(), 40);
     assert!(places[&Place::Nic] >= 11 && places[&Place::Host] >= 11, "{places:?}");
+    node.stop().unwrap();
+}
+
+/// A place that dies while it gets its links to the sessions of others takes none of them along.
+fn a_place_that_dies_again_at_once_closes_no_session() {
+    /// So many that the place is killed while it gets links to them.
+    const SESSIONS: u32 = 250;
+    let node = Node::start(&Options { nic_executors: 1, ..options(EngineChoice::Interpreter, 1) }).unwrap();
+    let target = deploy_counter(&node);
+    let rings = runtime::transport::shared_memory::RingSizes { request_bytes: 1024, reply_bytes: 1024 };
+    let connection = ConnectionOptions { rings, ..ConnectionOptions::default() };
+    let mut sessions: Vec<Connection> = (0..SESSIONS).map(|_| Connection::open(node.address(), &connection).unwrap()).collect();
+    let nic = || node.control().status().unwrap().places.into_iter().find(|place| place.place == Place::Nic).unwrap();
+    let mut incarnation = 0;
+    for _ in 0..4 {
+        let running = loop {
+            let nic = nic();
+            if nic.state == PlaceLife::Running && nic.incarnation > incarnation {
+                break nic;
+            }
+        };
+        incarnation = running.incarnation;
+        rustix::process::kill_process(Pid::from_raw(running.process as i32).unwrap(), Signal::KILL).unwrap();
+    }
+    while nic().incarnation == incarnation || nic().state != PlaceLife::Running {}
+    assert_eq!(node.control().status().unwrap().sessions, SESSIONS, "sessions were closed");
+    for session in &mut sessions {
+        assert_eq!(session.call(target, None, &[0; 16]).unwrap().place, Place::Host);
+    }
     node.stop().unwrap();
 }
 

@@ -8,7 +8,7 @@ use super::directory::Address;
 use crate::channel::{self, AsyncChannel, ChannelError};
 use crate::supervisor::Supervisor;
 use crate::supervisor::error::{Code, ControlError};
-use crate::supervisor::sessions::{OpenedSession, SessionOffer, SessionRequest, Told};
+use crate::supervisor::sessions::{OpenedSession, SessionOffer, SessionRequest, Telling, Told};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,10 +95,16 @@ async fn serve_connection(supervisor: &Arc<Supervisor>, connection: AsyncChannel
 
 /// Tells a client what there is to tell, until it is gone, or the session has ended here.
 async fn serve_session(connection: &AsyncChannel, session: OpenedSession) -> Result<(), ChannelError> {
-    let OpenedSession { offer, flows, mut news } = session;
+    let OpenedSession { offer, flows, telling } = session;
     let offer: Result<SessionOffer, ControlError> = Ok(offer);
     connection.send(&offer, &[flows.as_fd()]).await?;
     drop(flows);
+    tell(connection, telling).await
+}
+
+/// Tells a client news. What it does not take in time ends the session, and is waited for no longer than that.
+async fn tell(connection: &AsyncChannel, telling: Telling) -> Result<(), ChannelError> {
+    let Telling { mut news, mut ended } = telling;
     loop {
         tokio::select! {
             // Hangup, or a packet that nobody may send.
@@ -106,7 +112,12 @@ async fn serve_session(connection: &AsyncChannel, session: OpenedSession) -> Res
             told = news.recv() => {
                 let Some(Told { news, descriptors }) = told else { return Ok(()) };
                 // From here on the client alone holds its ends: the executors see when they close.
-                connection.send(&news, &descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>()).await?;
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                tokio::select! {
+                    sent = connection.send(&news, &descriptors) => sent?,
+                    // Else whoever never reads would keep its executors, and whom to recover from would never be known.
+                    _ = &mut ended => return Ok(()),
+                }
             }
         }
     }
@@ -137,4 +148,34 @@ pub(crate) fn open(address: &Address, request: &SessionRequest) -> Result<(Sessi
         return Err(ControlError::new(Code::Protocol, "a session without a flow table"));
     };
     Ok((offer, flows, socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Place;
+    use crate::supervisor::sessions::{Became, OpenSession, SessionNews, Teller, VERSION};
+    use crate::transport::shared_memory::RingSizes;
+
+    /// A client that never reads keeps its session until the news that wait for it are too many, and nobody any longer.
+    #[test]
+    fn a_client_that_never_reads_holds_up_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, _theirs) = channel::pair().unwrap();
+            let rings = RingSizes { request_bytes: 128, reply_bytes: 128 };
+            let request = SessionRequest { version: VERSION, slots: 1, rings, numbered: false };
+            let (session, telling) = OpenSession::create(1, &request, 0).unwrap();
+            let connection = AsyncChannel::new(ours).unwrap();
+            let serving = tokio::spawn(async move { tell(&connection, telling).await });
+            let executors: Vec<u16> = (0..64).collect();
+            let news = SessionNews { changes: 1, place: Place::Host, executors, what: Became::Gone };
+            let Teller { news: sender, open } = session.teller.unwrap();
+            while sender.try_send(Told { news: news.clone(), descriptors: Vec::new() }).is_ok() {
+                tokio::task::yield_now().await;
+            }
+            drop((sender, open));
+            serving.await.unwrap().unwrap();
+        });
+    }
 }

@@ -86,7 +86,7 @@ impl ExecutorNumbers {
     }
 
     /// Gives numbers back that nothing is held under any more.
-    fn give_back(&mut self, recovered: &BTreeSet<u16>) {
+    pub(super) fn give_back(&mut self, recovered: &BTreeSet<u16>) {
         self.held.retain(|number| !recovered.contains(number));
         self.unrecovered.retain(|number| !recovered.contains(number));
     }
@@ -163,8 +163,14 @@ impl Supervisor {
         };
         for number in sessions {
             if let Err(error) = self.join(number, &running, self.flows.changes() + 1).await {
+                // The place is dead again, and no session is to blame: whoever waits for its end draws the consequences.
+                if error.code == Code::PlaceFailed {
+                    break;
+                }
                 warn(format_args!("session {number} is closed: {error}"));
-                self.state().hang_up(number);
+                if let Some(session) = self.state().sessions.get_mut(&number) {
+                    session.teller = None;
+                }
             }
         }
         self.state().spread_flows(&self.flows);

@@ -13,7 +13,7 @@ use crate::transport::wake::Wake;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::OwnedFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Version of the session socket's packets.
 pub const VERSION: u32 = 0;
@@ -94,8 +94,25 @@ pub struct OpenedSession {
     pub offer: SessionOffer,
     /// The flow table, to read.
     pub flows: OwnedFd,
-    /// What it is told then, while the session lasts: the end of these is the session's.
+    /// What it is told then.
+    pub telling: Telling,
+}
+
+/// What a session's client is told while the session lasts.
+#[derive(Debug)]
+pub struct Telling {
+    /// The end of these is the session's.
     pub news: mpsc::Receiver<Told>,
+    /// Ends with the session, too: for whoever waits for something else than news.
+    pub ended: oneshot::Receiver<()>,
+}
+
+/// Where a session's client is told things.
+pub struct Teller {
+    /// News.
+    pub news: mpsc::Sender<Told>,
+    /// Ends together with them.
+    pub open: oneshot::Sender<()>,
 }
 
 /// A session that is open.
@@ -106,14 +123,14 @@ pub struct OpenSession {
     pub memory_bytes: u64,
     /// What was asked for.
     pub request: SessionRequest,
-    /// The executor number of its client.
-    pub executor: Option<u16>,
     /// Its slot records; no client sees them.
     pub slots: SlotTable,
     /// Their memory, for places.
     pub slots_memory: SharedMemory,
-    /// What its client is told; `None` once it is hung up on.
-    pub news: Option<mpsc::Sender<Told>>,
+    /// The executor number of its client.
+    pub executor: Option<u16>,
+    /// Where its client is told things; `None` once it does not listen.
+    pub teller: Option<Teller>,
 }
 
 /// One link of a session: its memory, the executor's end of its bell, and the client's.
@@ -150,11 +167,13 @@ impl SessionRequest {
 
 impl OpenSession {
     /// Makes the slot records of a session that was checked. News that its client does not take in time end it.
-    pub fn create(tenant: u32, request: &SessionRequest, memory_bytes: u64) -> io::Result<(OpenSession, mpsc::Receiver<Told>)> {
+    pub fn create(tenant: u32, request: &SessionRequest, memory_bytes: u64) -> io::Result<(OpenSession, Telling)> {
         let slots_memory = SharedMemory::create("naam-slots", SlotTable::bytes(request.slots), Pages::Ordinary)?;
         let slots = SlotTable::new(slots_memory.map()?, request.slots).ok_or(io::ErrorKind::InvalidInput)?;
-        let (news, told) = mpsc::channel(NEWS_MAX);
-        Ok((OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, news: Some(news) }, told))
+        let ((news, told), (open, ended)) = (mpsc::channel(NEWS_MAX), oneshot::channel());
+        let teller = Some(Teller { news, open });
+        let session = OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, teller };
+        Ok((session, Telling { news: told, ended }))
     }
 
     /// Makes the memory and the bells of its links to so many executors.
