@@ -61,6 +61,9 @@ impl Shape {
     }
 }
 
+/// The handler that is called with a dead executor's number, by the C interface.
+pub const RECOVER: &str = "recover";
+
 /// A handler that is ready to run.
 #[derive(Clone)]
 pub struct Handler {

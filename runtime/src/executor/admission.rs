@@ -1,6 +1,7 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
 use super::{BATCH_MAX, DeploymentState, Executor, NONE, Served, SessionState, UnderWay, reply_header, request, send};
+use crate::deployment::RECOVER;
 use crate::message::{Header, Origin, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes};
@@ -179,6 +180,11 @@ pub(super) fn find<L>(
     let entry = current.get(usize::from(target.deployment)).copied().unwrap_or(NONE);
     match deployments.get(entry as usize) {
         Some(Some(found)) if found.deployment.generation() == target.generation => {
+            let handler = found.deployment.handlers().get(usize::from(target.handler));
+            // Called with a living executor's number it would open locks that are held: that is as good as writing to the region.
+            if handler.is_some_and(|handler| handler.name() == RECOVER) && !state.session.grants.may_reach(target.deployment) {
+                return Err(RuntimeError::NotGranted);
+            }
             found.handlers.get(usize::from(target.handler)).copied().ok_or(RuntimeError::UnknownHandler)
         }
         _ => Err(RuntimeError::UnknownDeployment),

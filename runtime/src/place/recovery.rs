@@ -4,15 +4,13 @@
 //! number too. A place that starts recovers from all executors that died before its own serve anybody; one that runs recovers from
 //! clients that are gone, while its executors serve others. Regions behind a DMA engine are reached at once: nobody waits here.
 
-use crate::deployment::{Deployment, Handler};
+use crate::deployment::{Deployment, Handler, RECOVER};
 use crate::engine::Turn;
 use crate::supervisor::error::{Code, ControlError};
 use crate::udma::Operation;
 use naamc::activation::Activation;
 use naamc::interpreter::Outcome;
 
-/// The handler's name, by the C interface.
-const HANDLER: &str = "recover";
 /// Bytes of its message: `struct naam_recover { u32 executor; u32 done; u64 cursor; }`.
 const MESSAGE_BYTES: usize = 16;
 /// Calls for one dead executor that leave the cursor where it is: one that is stuck is no recovery.
@@ -23,7 +21,7 @@ const STUCK_CALLS_MAX: u32 = 1000;
 /// # Errors
 /// If the handler fails, or does not come to an end.
 pub(crate) fn recover(deployment: &Deployment, dead: &[u16], own: u16) -> Result<(), ControlError> {
-    let Some(handler) = deployment.handlers().iter().find(|handler| handler.name() == HANDLER) else { return Ok(()) };
+    let Some(handler) = deployment.handlers().iter().find(|handler| handler.name() == RECOVER) else { return Ok(()) };
     if handler.shape().body_bytes as usize != MESSAGE_BYTES {
         return Ok(());
     }

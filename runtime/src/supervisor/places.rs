@@ -195,8 +195,13 @@ impl Supervisor {
             process.order(Order::Deploy(deployment), &descriptors).await?;
         }
         if !unrecovered.is_empty() {
-            process.order(Order::Recover { executors: unrecovered.iter().copied().collect() }, &[]).await?;
-            self.state().numbers.give_back(&unrecovered);
+            let order = Order::Recover { executors: unrecovered.iter().copied().collect() };
+            match process.order(order, &[]).await {
+                Ok(_) => self.state().numbers.give_back(&unrecovered),
+                Err(error) if error.code == Code::PlaceFailed => return Err(error),
+                // One deployment's locks may be left: no reason to serve no other. The numbers stay held, and the next place tries again.
+                Err(error) => warn(format_args!("a place serves without having recovered everything: {error}")),
+            }
         }
         Ok(())
     }

@@ -262,3 +262,31 @@ fn what_a_continuation_has_cost_is_only_its_senders_word() {
     }
     assert!(suspended > 0, "no message was suspended");
 }
+
+/// Recovering from an executor that lives would open its locks: only who may write to the regions anyhow may ask for it.
+#[test]
+fn recovery_is_not_for_everybody() {
+    let subject = Subject::load("mica");
+    let mut random = fastrand::Rng::with_seed(4);
+    let (deployment, _) = deploy(&subject, 1, Rights::ALL, &mut random);
+    let recover = deployment.handler("recover").expect("MICA recovers");
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment));
+    let (mut invoking, mut direct) = (Grants::none(), Grants::none());
+    invoking.allow_invoke(1);
+    direct.allow_direct(1);
+    for (id, grants, expected) in [(5, invoking, Err(RuntimeError::NotGranted)), (6, direct, Ok(()))] {
+        let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let slots = SlotTable::anonymous(16).unwrap();
+        executor.apply(Command::Attach(ServerSession { id, link: server, slots, grants }));
+        let mut session = Session::new(id, 16, vec![(1, client)], None, Waiting { spin_us: 0 });
+        session.submit(Target { deployment: 1, generation: GENERATION, handler: recover }, None, &[9; 16], 0).unwrap();
+        session.flush();
+        let mut outcome = None;
+        while outcome.is_none() {
+            executor.turn(0);
+            session.poll(|completion| outcome = Some(completion.outcome.map(|_| ()))).unwrap();
+        }
+        assert_eq!(outcome, Some(expected));
+    }
+}
