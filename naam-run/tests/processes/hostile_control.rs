@@ -232,6 +232,13 @@ fn the_session_socket_refuses_what_is_not_a_request() {
     assert_eq!(status["sessions"], 0);
 }
 
+/// The next packet of a session's socket.
+fn receive_news(socket: &OwnedFd) -> Value {
+    let mut packet = vec![0; 65536];
+    let (length, _) = rustix::net::recv(socket, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+    serde_json::from_slice(&packet[..length]).unwrap()
+}
+
 #[test]
 fn a_session_ends_when_its_client_says_anything_more() {
     let scratch = Scratch::new();
@@ -247,6 +254,9 @@ fn a_session_ends_when_its_client_says_anything_more() {
         let length = receive(socket, &mut answer);
         let answer: Value = serde_json::from_slice(&answer[..length]).unwrap();
         assert!(answer["Ok"]["number"].is_u64(), "{answer}");
+        assert_eq!(answer["Ok"]["places"], 1);
+        let news = receive_news(socket);
+        assert_eq!((&news["what"], &news["place"], &news["executors"]), (&json!("joined"), &json!("host"), &json!([1])));
     }
     assert_eq!(cluster.run(&["status", "--json"]).json()["sessions"], 8);
     for socket in &sockets {
