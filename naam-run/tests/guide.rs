@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The `sh` blocks of a page, in order.
 fn commands(page: &str) -> Vec<String> {
@@ -17,6 +17,16 @@ fn missing(programs: &Path) -> Option<String> {
     }
     let clang = Command::new("clang-19").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if clang.is_ok_and(|status| status.success()) { None } else { Some("there is no clang-19: apt install clang-19".to_string()) }
+}
+
+/// A program that does not outlive the test, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -44,8 +54,8 @@ fn the_guides_work() {
         shell.args(["-c", command]).current_dir(&scratch).env("PATH", &path).env("XDG_RUNTIME_DIR", scratch.path());
         shell
     };
-    let mut cluster = shell("exec naam-run cluster").stdout(Stdio::piped()).spawn().expect("a cluster starts");
-    let mut lines = BufReader::new(cluster.stdout.take().expect("its output is a pipe")).lines();
+    let mut cluster = Ended(shell("exec naam-run cluster").stdout(Stdio::piped()).spawn().expect("a cluster starts"));
+    let mut lines = BufReader::new(cluster.0.stdout.take().expect("its output is a pipe")).lines();
     let first = lines.next().expect("it says that it runs").expect("in text");
     assert!(first.contains("is running"), "{first}");
 
@@ -59,5 +69,5 @@ fn the_guides_work() {
     assert!(outputs.contains("\"before\": 5"), "the second reply shows the first's effect:\n{outputs}");
     assert!(outputs.contains("fetch_add(counters, offset 24, addend 5)"), "the trace shows its steps:\n{outputs}");
     assert!(outputs.contains("requests/s") && outputs.contains("result 0"), "a workload is measured:\n{outputs}");
-    assert!(cluster.wait().expect("the cluster ends").success());
+    assert!(cluster.0.wait().expect("the cluster ends").success());
 }
