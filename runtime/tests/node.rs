@@ -380,6 +380,12 @@ fn whoever_waits_for_a_node_hears_that_it_is_gone() {
     let status = node.control().status().unwrap();
     let (place, place_ends) = (status.places[0].process, open(status.places[0].process));
     rustix::process::kill_process(Pid::from_raw(place as i32).unwrap(), Signal::STOP).unwrap();
+    // Its threads stop one after another, each when it is next looked at.
+    let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
+        status.contains("State:\tT")
+    };
+    while !std::fs::read_dir(format!("/proc/{place}/task")).unwrap().all(is_stopped) {}
     session.submit(target, None, &[0; 16], 7).unwrap();
     session.flush();
     kill(status.process);
