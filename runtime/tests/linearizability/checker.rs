@@ -7,10 +7,14 @@
 //! of operations that once led to some state is not tried with it again. Sets are told apart by a sum of 128 random bits for each member
 //! (Zobrist), which two different ones share as good as never.
 //!
-//! Two things make it fast. What changes nothing and can be next is next, without a choice. And as every written value is another one, reads
-//! say how long a write can wait: the one that can wait the shortest is tried first, and is nearly always the right one.
+//! Four things make it fast. What changes nothing and can be next is next, without a choice. As every written value is another one, reads
+//! say how long a write can wait: the one that can wait the shortest is tried first, and is nearly always the right one. For the same
+//! reason nothing is written over a value that somebody has still to read. And of writes of
+//! one kind that nobody knows the end of, and whose values nobody saw, only the one that was called first is tried: any order with another
+//! in its place is one with it, too.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::{Discriminant, discriminant};
 
 /// What an operation did, as it was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +156,10 @@ struct Search<'a> {
     names: Vec<u128>,
     /// When each write must have happened at the latest, as far as answers say: reads of its value, else its own.
     latest: Vec<u64>,
+    /// Of writes that nobody knows the end of and whose values nobody saw: which kind of write each is.
+    unseen: Vec<Option<Discriminant<Action>>>,
+    /// Reads of each value that are not taken.
+    readers: HashMap<u64, usize>,
     register: Option<u64>,
     sum: u128,
     /// Operations in their order, each with the register before it.
@@ -195,9 +203,10 @@ pub fn check(history: &[Operation]) -> Result<(), Refusal> {
 impl Search<'_> {
     fn new(history: &[Operation]) -> Search<'_> {
         let mut random = fastrand::Rng::with_seed(history.len() as u64);
-        let mut first_read = HashMap::new();
+        let (mut first_read, mut readers) = (HashMap::new(), HashMap::new());
         for Operation { answered, action, .. } in history {
             if let (Action::Read(Some(value)), Some(answered)) = (action, answered) {
+                *readers.entry(*value).or_default() += 1;
                 first_read.entry(*value).and_modify(|first: &mut u64| *first = *answered.min(first)).or_insert(*answered);
             }
         }
@@ -208,11 +217,17 @@ impl Search<'_> {
             };
             read.unwrap_or(u64::MAX).min(operation.answered.unwrap_or(u64::MAX))
         };
+        let latest: Vec<u64> = history.iter().map(latest).collect();
+        // Without an answer or a reader, a write can wait for ever.
+        let unseen = |(operation, latest): (&Operation, &u64)| (*latest == u64::MAX).then(|| discriminant(&operation.action));
+        let unseen = history.iter().zip(&latest).map(unseen).collect();
         Search {
             history,
             events: Events::new(history),
             names: history.iter().map(|_| random.u128(..)).collect(),
-            latest: history.iter().map(latest).collect(),
+            latest,
+            unseen,
+            readers,
             register: None,
             sum: 0,
             taken: Vec::new(),
@@ -251,7 +266,14 @@ impl Search<'_> {
         while let Some(read) = can_be_next(self) {
             self.take(read, self.register);
         }
-        let mut writes: Vec<usize> = self.candidates().filter(|operation| self.history[*operation].action.writes()).collect();
+        if self.register.is_some_and(|value| self.readers.get(&value).is_some_and(|left| *left > 0)) {
+            return Vec::new();
+        }
+        // Candidates come in the order of their calls.
+        let mut kinds_unseen = HashSet::new();
+        let mut is_first_unseen = |operation: usize| self.unseen[operation].is_none_or(|kind| kinds_unseen.insert(kind));
+        let mut writes: Vec<usize> =
+            self.candidates().filter(|write| self.history[*write].action.writes() && is_first_unseen(*write)).collect();
         writes.sort_by_key(|write| std::cmp::Reverse(self.latest[*write]));
         writes
     }
@@ -261,7 +283,18 @@ impl Search<'_> {
         self.register = after;
         self.sum = self.sum.wrapping_add(self.names[operation]);
         self.missing -= usize::from(self.history[operation].answered.is_some());
+        if let Some(left) = self.readers_of(operation) {
+            *left -= 1;
+        }
         self.events.take(operation);
+    }
+
+    /// The count that an operation belongs to, if it is an answered read of a value.
+    fn readers_of(&mut self, operation: usize) -> Option<&mut usize> {
+        match self.history[operation] {
+            Operation { action: Action::Read(Some(value)), answered: Some(_), .. } => self.readers.get_mut(&value),
+            _ => None,
+        }
     }
 
     /// Puts back what was taken last, until so many are left.
@@ -271,6 +304,9 @@ impl Search<'_> {
         {
             self.events.put_back(operation);
             self.missing += usize::from(self.history[operation].answered.is_some());
+            if let Some(left) = self.readers_of(operation) {
+                *left += 1;
+            }
             self.sum = self.sum.wrapping_sub(self.names[operation]);
             self.register = before;
         }

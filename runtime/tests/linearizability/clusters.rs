@@ -26,6 +26,8 @@ const REQUESTS_WITH_DEATHS: u64 = 100_000;
 const REQUESTS_BROKEN: u64 = 20_000;
 /// Deaths of host and NIC in turns; a place that dies more often in a row is given up.
 const DEATHS: u64 = 8;
+/// Runs in which a death must meet a request, at most.
+const RUNS_WITH_DEATHS_MAX: u32 = 5;
 /// Requests that a session has under way.
 const WINDOW: u16 = 16;
 /// Flows from here on are the NIC's.
@@ -273,9 +275,13 @@ pub fn host_and_nic_are_linearizable() {
 pub fn host_and_nic_are_linearizable_while_places_die() {
     for engine in [EngineChoice::Jit, EngineChoice::Interpreter] {
         for _ in 0..crate::length() {
-            let outcome = run(embedded_name(), engine, REQUESTS_WITH_DEATHS, true);
-            outcome.check(REQUESTS_WITH_DEATHS, &format!("{}, with {DEATHS} deaths", engine.name()));
-            assert!(outcome.uncertain > 0, "no death met a request");
+            // Now and then every death comes between two requests: such a run shows nothing, and another one follows.
+            let has_met = (0..RUNS_WITH_DEATHS_MAX).any(|_| {
+                let outcome = run(embedded_name(), engine, REQUESTS_WITH_DEATHS, true);
+                outcome.check(REQUESTS_WITH_DEATHS, &format!("{}, with {DEATHS} deaths", engine.name()));
+                outcome.uncertain > 0
+            });
+            assert!(has_met, "no death met a request");
         }
     }
 }
