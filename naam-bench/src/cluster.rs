@@ -263,11 +263,10 @@ impl Cluster {
     /// Sends requests from now on where they were wanted.
     pub fn steer(&self) -> Result<()> {
         let third = FLOWS as u16 / 3;
-        let all = FlowRange { first: 0, last: FLOWS as u16 - 1 };
         let steered = match self.place {
             PlaceChoice::Host => return Ok(()),
-            PlaceChoice::Nic => vec![(all, message::Place::Nic)],
-            PlaceChoice::Client => vec![(all, message::Place::Client)],
+            PlaceChoice::Nic => vec![(FlowRange::ALL, message::Place::Nic)],
+            PlaceChoice::Client => vec![(FlowRange::ALL, message::Place::Client)],
             PlaceChoice::Mixed => vec![
                 (FlowRange { first: 0, last: third }, message::Place::Nic),
                 (FlowRange { first: third + 1, last: 2 * third }, message::Place::Client),
@@ -282,8 +281,7 @@ impl Cluster {
     /// Sends all requests to the host again.
     pub fn steer_home(&self) -> Result<()> {
         if self.place != PlaceChoice::Host {
-            let flows = vec![FlowRange { first: 0, last: FLOWS as u16 - 1 }];
-            self.control.steer(&Steer { flows, place: message::Place::Host })?;
+            self.control.steer(&Steer { flows: vec![FlowRange::ALL], place: message::Place::Host })?;
         }
         Ok(())
     }

@@ -36,9 +36,9 @@ fn describe(flows: &Flows) -> String {
 
 /// Reads `all`, `7`, `0-511`, several of these with commas, or `25%`: the first quarter of all flows.
 pub fn parse_flows(text: &str) -> Result<Flowset, String> {
-    let last = FLOWS as u16 - 1;
+    let last = FlowRange::ALL.last;
     if text == "all" {
-        return Ok(Flowset(vec![FlowRange { first: 0, last }]));
+        return Ok(Flowset(vec![FlowRange::ALL]));
     }
     if let Some(percent) = text.strip_suffix('%') {
         let percent: u16 = percent.parse().map_err(|_| "a percentage is a whole number")?;

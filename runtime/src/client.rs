@@ -165,7 +165,7 @@ struct Slot {
     link: u16,
     flow: u16,
     body_bytes: u16,
-    kind: Option<Kind>,
+    kind: Kind,
     /// It has left the place in this process: only servers know what became of it.
     left: bool,
     target: Target,
@@ -306,7 +306,7 @@ impl<L: Link> Session<L> {
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
         let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind: Some(kind), left: false, target, token };
+        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, left: false, target, token };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -319,7 +319,7 @@ impl<L: Link> Session<L> {
     /// The link through which a message goes, if it has one that works.
     #[inline]
     fn link_of(&self, kind: Kind, target: Target, flow: u16) -> Option<usize> {
-        let local = self.local.as_ref().filter(|(place, _)| place.serves(target)).map(|(_, index)| *index);
+        let local = local_link(self.local.as_ref(), target);
         link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), (kind, flow), local)
     }
 
@@ -641,6 +641,12 @@ pub trait LocalPlace: Send {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
     /// Says that it is turned again.
     fn disarm(&mut self);
+}
+
+/// The link to the place in this process, if that serves a handler.
+#[inline]
+fn local_link(local: Option<&(Box<dyn LocalPlace>, usize)>, target: Target) -> Option<usize> {
+    local.filter(|(place, _)| place.serves(target)).map(|(_, index)| *index)
 }
 
 /// The link through which a message of a kind and flow goes, if it has one that works. Where executors come and go, a flow's may be between

@@ -20,10 +20,9 @@ use crate::executor::{Command, Executor, Options, Progress, ServerSession};
 use crate::memory::Region;
 use crate::message::Target;
 use crate::metrics::MetricsWriter;
+use crate::place::bundles;
 use crate::session::{Grants, SlotTable};
 use crate::transport::shared_memory::{RingLink, RingSizes};
-use naamc::bundle::Bundle;
-use naamc::diagnostic::Finding;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -74,26 +73,20 @@ impl Connection {
         let failed = |error: io::Error| ControlError::io("making the client place", &error);
         let (mut regions, mut deployed) = (Vec::new(), Vec::new());
         for name in deployments {
-            let deployment = deploy(control, name, engine, &mut regions)?;
-            deployed.push(Arc::new(deployment));
+            deployed.push(Arc::new(deploy(control, name, engine, &mut regions)?));
         }
-        let ClientPlaceOptions { window, rings, waiting, .. } = *options;
+        let ClientPlaceOptions { window, leaves_after, effects, rings, waiting } = *options;
         let connection = Connection::open(control.address(), &ConnectionOptions { window, rings, waiting, numbered: true })?;
         let number = connection.executor().ok_or_else(|| ControlError::new(Code::Protocol, "a session without its number"))?;
         let works = Arc::new(AtomicBool::new(true));
         let wire = Wire::new(connection.into_session(), regions, works.clone());
-        let activations = usize::from(options.window);
-        let leaves_after = options.leaves_after;
-        let settings = Options { activations, leaves_after, ..Options::client(number, self.id().into()) };
+        let settings = Options { activations: usize::from(window), leaves_after, ..Options::client(number, self.id().into()) };
         let mut executor = Executor::new(settings, Box::new(wire), MetricsWriter::nowhere());
         deployed.iter().for_each(|deployment| executor.apply(Command::Deploy(deployment.clone())));
-        let (server, client) = RingLink::pair(options.rings).map_err(failed)?;
+        let (server, client) = RingLink::pair(rings).map_err(failed)?;
         let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;
         executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots, grants: Grants::all() }));
-        self.attach(
-            client,
-            Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, effects: options.effects, works }),
-        );
+        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, effects, works }));
         Ok(())
     }
 }
@@ -101,12 +94,7 @@ impl Connection {
 /// A deployment of the cluster with regions on the wire, which are added to `regions`.
 fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<WireRegion>) -> Result<Deployment, ControlError> {
     let record = control.deployment(name)?;
-    let refused = |findings: &[Finding]| {
-        let told: Vec<String> = findings.iter().map(Finding::to_string).collect();
-        ControlError::new(Code::BundleRefused, format!("the bundle of {name:?} is refused: {}", told.join("; ")))
-    };
-    let bundle = Bundle::parse(&control.deployed_bundle(name)?).map_err(|finding| refused(&[finding]))?;
-    let checked = bundle.check().map_err(|findings| refused(&findings))?;
+    let checked = bundles::check(&control.deployed_bundle(name)?, &[])?;
     let meaning = &checked.bundle().meaning;
     let mut bindings = Vec::new();
     for (index, declared) in (0u16..).zip(&meaning.environment.regions) {
@@ -123,8 +111,7 @@ fn deploy(control: &Control, name: &str, engine: &dyn Engine, regions: &mut Vec<
     let handlers = Checked::all_of(&checked);
     let identity = Identity { name: name.to_owned(), index: record.index, generation: record.generation };
     let limits = Limits { back_edges: record.limits.back_edges, udma_operations: record.limits.udma_operations };
-    Deployment::bind(identity, &meaning.environment, &handlers, bindings, engine, limits)
-        .map_err(|error| ControlError::new(Code::BundleRefused, error.to_string()))
+    Deployment::bind(identity, &meaning.environment, &handlers, bindings, engine, limits).map_err(bundles::refused)
 }
 
 impl LocalPlace for ClientPlace {

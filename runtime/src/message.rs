@@ -46,10 +46,11 @@ impl HeaderWords {
 }
 
 /// What a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
     /// A client asks a handler to run from its entry.
+    #[default]
     Request = 1,
     /// The answer, with a result or a runtime error.
     Reply = 2,

@@ -6,6 +6,7 @@
 #[path = "portability/corpus.rs"]
 #[allow(dead_code)]
 mod corpus;
+mod own_main;
 
 use corpus::Subject;
 use runtime::client::{Error, Waiting};
@@ -62,15 +63,7 @@ fn main() {
     {
         return put_until_killed(cluster);
     }
-    if arguments.iter().any(|argument| argument == "--list") {
-        return TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-    }
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())));
-    for (name, test) in chosen {
-        test();
-        println!("test {name} ... ok");
-    }
+    own_main::run(TESTS);
 }
 
 /// A client that changes MICA's table from its own process, in steps of one UDMA operation each, for ever.
@@ -97,7 +90,7 @@ fn a_client_that_is_killed_leaves_no_lock() {
     let node = Node::start(&Options { pin: false, ..Options::new(embedded_name()) }).expect("a cluster starts");
     let subject = Subject::load("mica");
     let _stream = Stream::new(&node, &subject);
-    node.control().steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place: Place::Client }).unwrap();
+    node.control().steer(&Steer { flows: vec![FlowRange::ALL], place: Place::Client }).unwrap();
     for round in 0..16 {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new(program).args([CHILD, &node.address().name]).stdout(Stdio::piped()).spawn().unwrap();
@@ -164,7 +157,7 @@ fn rings_of_two_records_are_enough() {
         (RingSizes { request_bytes: 128, reply_bytes: 128 }, RingSizes { request_bytes: 1024, reply_bytes: 1024 });
     for (way, local) in [(WAYS[0], least), (WAYS[1], least), (WAYS[2], least), (WAYS[3], least), (WAYS[3], larger)] {
         let place = if let Way::At(place) = way { place } else { Place::Client };
-        node.control().steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place }).unwrap();
+        node.control().steer(&Steer { flows: vec![FlowRange::ALL], place }).unwrap();
         let connection = ConnectionOptions { window: 16, rings: least, ..ConnectionOptions::default() };
         let mut session = Connection::open(node.address(), &connection).unwrap();
         if place == Place::Client {
@@ -221,7 +214,7 @@ impl<'a> Stream<'a> {
     fn serve(mut self, way: Way, engine: EngineChoice) -> (Vec<Place>, Trail) {
         let control = self.node.control();
         let place = if let Way::At(place) = way { place } else { Place::Client };
-        control.steer(&Steer { flows: vec![FlowRange { first: 0, last: 1023 }], place }).unwrap();
+        control.steer(&Steer { flows: vec![FlowRange::ALL], place }).unwrap();
         let mut session = Connection::open(self.node.address(), &ConnectionOptions::default()).unwrap();
         if place == Place::Client {
             let options = client_place(if way == Way::LeavingTheClient { 0 } else { u32::MAX });

@@ -4,8 +4,8 @@
 //! more and what it had claimed is marked. So the message is kept until its answer is there. Between an executor's end and its
 //! successor's start requests wait without a link.
 
-use super::{ClientLink, Completion, Error, NO_LINK, Session, Slot, Waiting, link_of};
-use crate::message::{Header, Kind, Place};
+use super::{ClientLink, Completion, Error, NO_LINK, Session, Slot, Waiting, link_of, local_link};
+use crate::message::{Header, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
 use naamc::abi::BODY_BYTES_MAX;
@@ -90,8 +90,7 @@ impl<L: Link> ClientLink<L> {
     /// Sends a request, for which there is room.
     #[inline]
     pub(super) fn send(&mut self, number: u16, slot: &Slot, body: &[u8]) {
-        let kind = slot.kind.unwrap_or(Kind::Request);
-        let header = Header { kind, ..Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes) };
+        let header = Header { kind: slot.kind, ..Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes) };
         self.link.send(&header.emit(), body, &[]);
         self.unsent += 1;
     }
@@ -154,7 +153,7 @@ impl<L: Link> Session<L> {
         let Some(hearing) = &self.hearing else { return false };
         let can_go = |number: &u16| {
             let Slot { kind, target, flow, .. } = self.slots[usize::from(*number)];
-            kind.is_some_and(|kind| self.link_of(kind, target, flow).is_some())
+            self.link_of(kind, target, flow).is_some()
         };
         self.flows.as_ref().is_some_and(|flows| flows.changes() != hearing.heard) || hearing.homeless.iter().any(can_go)
     }
@@ -205,9 +204,9 @@ impl<L: Link> Session<L> {
         let Some(mut hearing) = self.hearing.take() else { return };
         hearing.homeless.retain(|number| {
             let slot = &mut self.slots[usize::from(*number)];
-            let (kind, bytes) = (slot.kind.unwrap_or(Kind::Request), body_record_bytes(usize::from(slot.body_bytes)));
-            let local = self.local.as_ref().filter(|(place, _)| !slot.left && place.serves(slot.target)).map(|(_, index)| *index);
-            let to = link_of(&self.links, self.flows.as_ref(), true, (kind, slot.flow), local);
+            let bytes = body_record_bytes(usize::from(slot.body_bytes));
+            let local = local_link(self.local.as_ref(), slot.target).filter(|_| !slot.left);
+            let to = link_of(&self.links, self.flows.as_ref(), true, (slot.kind, slot.flow), local);
             let Some(index) = to else { return true };
             let state = &mut self.links[index];
             if !matches!(state.link.room_bytes(bytes), Ok(room) if room >= bytes) {

@@ -1,6 +1,6 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
-use super::{BATCH_MAX, DeploymentState, Executor, NONE, Served, SessionState, UnderWay, reply_header, request, send};
+use super::{BATCH_MAX, DeploymentState, Executor, Served, SessionState, UnderWay, reply_header, request, send};
 use crate::deployment::RECOVER;
 use crate::message::{Header, Origin, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Standing};
@@ -91,9 +91,7 @@ impl<L: Link> Executor<L> {
         state.session.link.copy(0, &mut activation.body_mut()[..used]);
         activation.body_used = served.handler.body_used(arrived);
         state.session.link.advance();
-        state.reserved_bytes += served.reserved_bytes;
-        state.under_way += 1;
-        served.under_way += 1;
+        begin(state, served);
         pool.under_way[index as usize] = UnderWay {
             origin,
             execution: next_execution(last_execution),
@@ -177,18 +175,33 @@ pub(super) fn find<L>(
     if !state.session.grants.may_invoke(target.deployment) {
         return Err(RuntimeError::NotGranted);
     }
-    let entry = current.get(usize::from(target.deployment)).copied().unwrap_or(NONE);
-    match deployments.get(entry as usize) {
-        Some(Some(found)) if found.deployment.generation() == target.generation => {
-            let handler = found.deployment.handlers().get(usize::from(target.handler));
-            // Called with a living executor's number it would open locks that are held: that is as good as writing to the region.
-            if handler.is_some_and(|handler| handler.name() == RECOVER) && !state.session.grants.may_reach(target.deployment) {
-                return Err(RuntimeError::NotGranted);
-            }
-            found.handlers.get(usize::from(target.handler)).copied().ok_or(RuntimeError::UnknownHandler)
-        }
-        _ => Err(RuntimeError::UnknownDeployment),
+    let found = current_deployment(deployments, current, target).ok_or(RuntimeError::UnknownDeployment)?;
+    let handler = found.deployment.handlers().get(usize::from(target.handler));
+    // Called with a living executor's number it would open locks that are held: that is as good as writing to the region.
+    if handler.is_some_and(|handler| handler.name() == RECOVER) && !state.session.grants.may_reach(target.deployment) {
+        return Err(RuntimeError::NotGranted);
     }
+    found.handlers.get(usize::from(target.handler)).copied().ok_or(RuntimeError::UnknownHandler)
+}
+
+/// The deployment that a target names, if it is of the generation that is served.
+#[inline]
+pub(super) fn current_deployment<'a>(
+    deployments: &'a [Option<DeploymentState>],
+    current: &[u32],
+    target: Target,
+) -> Option<&'a DeploymentState> {
+    let entry = *current.get(usize::from(target.deployment))?;
+    let found = deployments.get(entry as usize)?.as_ref();
+    found.filter(|found| found.deployment.generation() == target.generation)
+}
+
+/// Counts a message that starts.
+#[inline]
+pub(super) fn begin<L>(state: &mut SessionState<L>, served: &mut Served) {
+    state.reserved_bytes += served.reserved_bytes;
+    state.under_way += 1;
+    served.under_way += 1;
 }
 
 /// Decides about a request for a handler that its session may call.

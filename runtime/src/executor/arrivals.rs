@@ -4,8 +4,8 @@
 //! Both are authority over a deployment's data, not only its handlers: a continuation that enters behind a lock is a raw write. So neither is
 //! looked at before the grant is.
 
-use super::admission::{Declined, find, next_execution};
-use super::{Executor, NONE, Served, SessionState, UnderWay, reply_header, request, send};
+use super::admission::{Declined, begin, current_deployment, find, judge, next_execution};
+use super::{Executor, UnderWay, reply_header, request, send};
 use crate::message::{Header, HeaderWords, Kind, Origin, RuntimeError};
 use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes, record_bytes};
@@ -41,12 +41,10 @@ impl<L: Link> Executor<L> {
         if !state.session.grants.may_reach(target.deployment) {
             return refused(RuntimeError::NotGranted);
         }
-        let entry = current.get(usize::from(target.deployment)).copied().unwrap_or(NONE);
-        let deployment = match deployments.get(entry as usize) {
-            Some(Some(found)) if found.deployment.generation() == target.generation => &found.deployment,
-            _ => return refused(RuntimeError::UnknownDeployment),
+        let Some(found) = current_deployment(deployments, current, target) else {
+            return refused(RuntimeError::UnknownDeployment);
         };
-        let Some((region, rights)) = deployment.region(usize::from(target.handler)) else {
+        let Some((region, rights)) = found.deployment.region(usize::from(target.handler)) else {
             return refused(RuntimeError::RegionUnreachable);
         };
         let body_bytes = usize::from(header.body_bytes);
@@ -114,7 +112,7 @@ impl<L: Link> Executor<L> {
             Err(error) => return refused(error),
         };
         let Some(Some(served)) = handlers.get_mut(entry as usize) else { return Ok(Ok(())) };
-        if let Err(declined) = super::admission::judge(state, served, origin)? {
+        if let Err(declined) = judge(state, served, origin)? {
             return Ok(Err(declined));
         }
         // What no proof is known of has no continuations.
@@ -148,9 +146,7 @@ impl<L: Link> Executor<L> {
         self.run(index, now_ns);
         Ok(Ok(()))
     }
-}
 
-impl<L: Link> Executor<L> {
     /// Sends a message that stands before an operation back over its link, as a continuation. False if it has to stay: it is claimed, native
     /// Rust has no continuations, or there is no room.
     pub(super) fn leave(&mut self, index: u32) -> bool {
@@ -199,11 +195,4 @@ impl<L: Link> Executor<L> {
         pool.free.push(index);
         true
     }
-}
-
-/// Counts a message that starts.
-fn begin<L>(state: &mut SessionState<L>, served: &mut Served) {
-    state.reserved_bytes += served.reserved_bytes;
-    state.under_way += 1;
-    served.under_way += 1;
 }

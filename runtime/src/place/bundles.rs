@@ -231,7 +231,7 @@ impl Bundles {
 }
 
 /// Parses a bundle, sets its constants, and proves its handlers.
-fn check(bytes: &[u8], constants: &[(String, serde_json::Value)]) -> Result<CheckedBundle, ControlError> {
+pub(crate) fn check(bytes: &[u8], constants: &[(String, serde_json::Value)]) -> Result<CheckedBundle, ControlError> {
     let mut bundle = Bundle::parse(bytes).map_err(|finding| found(&[finding]))?;
     if !constants.is_empty() {
         bundle = bundle.with_constants(constants).map_err(|findings| found(&findings))?;
@@ -263,7 +263,8 @@ fn found(findings: &[Finding]) -> ControlError {
     }
 }
 
-fn refused(error: BindError) -> ControlError {
+/// What is told of a deployment that cannot be bound.
+pub(crate) fn refused(error: BindError) -> ControlError {
     let hint = match &error {
         BindError::Regions { .. } => "bind each region that the bundle declares, once: --bind REGION=REGION_NAME",
         BindError::Rights { .. } => "bind the region with that right, or leave the rights away to give all",

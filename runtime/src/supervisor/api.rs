@@ -3,7 +3,7 @@
 
 use super::protocol::EngineChoice;
 use super::records::{Binding, DeploymentRecord, Grant, Limits, RegionRecord};
-use crate::message::Place;
+use crate::message::{FLOWS, Place};
 use crate::metrics::Counters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,6 +112,11 @@ pub struct FlowRange {
     pub first: u16,
     /// The last, which belongs to them.
     pub last: u16,
+}
+
+impl FlowRange {
+    /// All that there are.
+    pub const ALL: FlowRange = FlowRange { first: 0, last: FLOWS as u16 - 1 };
 }
 
 /// Body of `PUT /v0/flows`.

@@ -7,6 +7,8 @@ mod deaths;
 mod killer;
 mod model;
 mod order;
+#[path = "../own_main/mod.rs"]
+mod own_main;
 mod recoveries;
 mod scenarios;
 mod table;
@@ -38,17 +40,7 @@ fn main() {
     {
         return clients::put_until_killed(cluster);
     }
-    if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())));
-    for (name, test) in chosen {
-        // A panic ends the program with its message and exit code 101.
-        test();
-        println!("test {name} ... ok");
-    }
+    own_main::run(TESTS);
 }
 
 /// Every handler with effects of MICA, as a store and as a cache, of Cell, and of the sample with counters: at the host and on the NIC, a place is

@@ -7,6 +7,8 @@ mod checker;
 mod clusters;
 mod exhaustive;
 mod messages;
+#[path = "../own_main/mod.rs"]
+mod own_main;
 mod simulation;
 mod stale;
 
@@ -29,18 +31,7 @@ const LONG: u64 = 6;
 
 fn main() {
     enter(&clusters::programs());
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = TESTS.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())));
-    for (name, test) in chosen {
-        // A panic ends the program with its message and exit code 101.
-        test();
-        println!("test {name} ... ok");
-    }
+    own_main::run(TESTS);
 }
 
 /// How many times as long runs are.
