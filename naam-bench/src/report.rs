@@ -125,19 +125,9 @@ pub struct Run {
     pub requests: u64,
     /// Requests a second.
     pub throughput_ops_per_second: f64,
-    /// Median latency.
-    pub latency_us_p50: f64,
-    /// 90th percentile.
-    pub latency_us_p90: f64,
-    /// 99th percentile.
-    pub latency_us_p99: f64,
-    /// 99.9th percentile.
-    #[serde(rename = "latency_us_p99_9")]
-    pub latency_us_p99_9: f64,
-    /// 99.99th percentile.
-    pub latency_us_p99_99: f64,
-    /// Longest latency.
-    pub latency_us_max: f64,
+    /// How long requests took.
+    #[serde(flatten)]
+    pub latency: Latency,
     /// UDMA operations of a request, on average; nothing for a server that knows none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udma_operations_per_request: Option<f64>,
@@ -163,6 +153,56 @@ pub struct Run {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wrong_examples: Vec<String>,
 }
+
+/// How long requests took, in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// Median.
+    #[serde(rename = "latency_us_p50")]
+    pub p50_us: f64,
+    /// 90th percentile.
+    #[serde(rename = "latency_us_p90")]
+    pub p90_us: f64,
+    /// 99th percentile.
+    #[serde(rename = "latency_us_p99")]
+    pub p99_us: f64,
+    /// 99.9th percentile.
+    #[serde(rename = "latency_us_p99_9")]
+    pub p99_9_us: f64,
+    /// 99.99th percentile.
+    #[serde(rename = "latency_us_p99_99")]
+    pub p99_99_us: f64,
+    /// The longest.
+    #[serde(rename = "latency_us_max")]
+    pub max_us: f64,
+}
+
+impl Latency {
+    /// Of all requests that were measured.
+    fn of(measured: &Measurement) -> Latency {
+        Latency {
+            p50_us: measured.latency_us(50.0),
+            p90_us: measured.latency_us(90.0),
+            p99_us: measured.latency_us(99.0),
+            p99_9_us: measured.latency_us(99.9),
+            p99_99_us: measured.latency_us(99.99),
+            max_us: measured.latency_us_max(),
+        }
+    }
+
+    /// The rows of a text.
+    const ROWS: [LatencyRow; 6] = [
+        ("latency p50", |latency| latency.p50_us),
+        ("        p90", |latency| latency.p90_us),
+        ("        p99", |latency| latency.p99_us),
+        ("        p99.9", |latency| latency.p99_9_us),
+        ("        p99.99", |latency| latency.p99_99_us),
+        ("        max", |latency| latency.max_us),
+    ];
+}
+
+/// A label of a text, and its figure in microseconds.
+type LatencyRow = (&'static str, fn(&Latency) -> f64);
 
 /// What one place did.
 #[derive(Clone, Debug, Serialize)]
@@ -234,12 +274,7 @@ impl Run {
             seconds: rounded(measured.elapsed.as_secs_f64(), 6),
             requests: measured.requests(),
             throughput_ops_per_second: rounded(measured.throughput_ops_per_second(), 1),
-            latency_us_p50: measured.latency_us(50.0),
-            latency_us_p90: measured.latency_us(90.0),
-            latency_us_p99: measured.latency_us(99.0),
-            latency_us_p99_9: measured.latency_us(99.9),
-            latency_us_p99_99: measured.latency_us(99.99),
-            latency_us_max: measured.latency_us_max(),
+            latency: Latency::of(measured),
             udma_operations_per_request: Some(rounded(measured.udma_operations_per_request(), 4)),
             suspensions_per_request: Some(rounded(measured.suspensions_per_request(), 4)),
             places,

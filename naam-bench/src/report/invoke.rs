@@ -1,7 +1,7 @@
 //! The report of `naam-bench invoke`: what one handler answered to a user's messages, and what that took.
 
-use super::text::decimal;
-use super::{Machine, Place, rounded};
+use super::text::{decimal, surroundings};
+use super::{Latency, Machine, Place, rounded};
 use crate::invoke::client::Answers;
 use naamc::abi::error_meaning;
 use naamc::quantity::{counted, grouped};
@@ -31,19 +31,9 @@ pub struct InvokeReport {
     pub requests: u64,
     /// Requests a second.
     pub throughput_ops_per_second: f64,
-    /// Median latency.
-    pub latency_us_p50: f64,
-    /// 90th percentile.
-    pub latency_us_p90: f64,
-    /// 99th percentile.
-    pub latency_us_p99: f64,
-    /// 99.9th percentile.
-    #[serde(rename = "latency_us_p99_9")]
-    pub latency_us_p99_9: f64,
-    /// 99.99th percentile.
-    pub latency_us_p99_99: f64,
-    /// Longest latency.
-    pub latency_us_max: f64,
+    /// How long requests took.
+    #[serde(flatten)]
+    pub latency: Latency,
     /// UDMA operations of a request, on average.
     pub udma_operations_per_request: f64,
     /// Suspensions of a request, on average.
@@ -126,12 +116,7 @@ impl InvokeReport {
             seconds: rounded(measured.elapsed.as_secs_f64(), 6),
             requests,
             throughput_ops_per_second: rounded(per(requests, measured.elapsed.as_secs_f64()), 1),
-            latency_us_p50: measured.latency_us(50.0),
-            latency_us_p90: measured.latency_us(90.0),
-            latency_us_p99: measured.latency_us(99.0),
-            latency_us_p99_9: measured.latency_us(99.9),
-            latency_us_p99_99: measured.latency_us(99.99),
-            latency_us_max: measured.latency_us_max(),
+            latency: Latency::of(measured),
             udma_operations_per_request: rounded(per(measured.udma_operations, requests as f64), 4),
             suspensions_per_request: rounded(per(measured.suspensions, requests as f64), 4),
             executor_utilisation_percent: utilisation_percent.into_iter().map(|percent| rounded(percent, 1)).collect(),
@@ -159,12 +144,9 @@ pub fn render(report: &InvokeReport) -> String {
         let _ = writeln!(out, "{}", line.trim_end());
     };
     row("throughput", grouped(report.throughput_ops_per_second.round() as u64), "requests/s");
-    row("latency p50", decimal(report.latency_us_p50), "us");
-    row("        p90", decimal(report.latency_us_p90), "us");
-    row("        p99", decimal(report.latency_us_p99), "us");
-    row("        p99.9", decimal(report.latency_us_p99_9), "us");
-    row("        p99.99", decimal(report.latency_us_p99_99), "us");
-    row("        max", decimal(report.latency_us_max), "us");
+    for (label, figure_us) in Latency::ROWS {
+        row(label, decimal(figure_us(&report.latency)), "us");
+    }
     row("UDMA operations", format!("{:.2}", report.udma_operations_per_request), "per request");
     row("suspensions", format!("{:.2}", report.suspensions_per_request), "per request");
     let busy = &report.executor_utilisation_percent;
@@ -201,22 +183,15 @@ pub fn render(report: &InvokeReport) -> String {
 }
 
 fn head(parameters: &Parameters, machine: &Machine) -> String {
-    let places: Vec<String> =
-        parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
     format!(
-        "{} in cluster {:?} ({}): {} drawn, of {}; seed {}\n{}; {}, window {}; {}; {} of {}\n\n",
+        "{} in cluster {:?} ({}): {} drawn, of {}; seed {}\n{}\n\n",
         parameters.handler,
         parameters.cluster,
         parameters.engine,
         counted(parameters.messages, "message"),
         counted(parameters.request_bytes, "byte"),
         parameters.seed,
-        places.join(" and "),
-        counted(parameters.clients, "client"),
-        parameters.window_requests,
-        parameters.transport.replace('_', " "),
-        counted(machine.cores, "core"),
-        machine.cpu_model,
+        surroundings(&parameters.places, parameters.clients, parameters.window_requests, parameters.transport, machine),
     )
 }
 

@@ -1,6 +1,6 @@
 //! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
 
-use super::{Machine, Parameters, Report, Run};
+use super::{Latency, Machine, Parameters, Place, Report, Run};
 use naamc::quantity::{counted, grouped};
 use std::fmt::Write;
 
@@ -33,12 +33,9 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
         let _ = writeln!(out, "{}", format!("{line}  {unit}").trim_end());
     };
     row("throughput", "requests/s", &|run| grouped(run.throughput_ops_per_second.round() as u64));
-    row("latency p50", "us", &|run| decimal(run.latency_us_p50));
-    row("        p90", "us", &|run| decimal(run.latency_us_p90));
-    row("        p99", "us", &|run| decimal(run.latency_us_p99));
-    row("        p99.9", "us", &|run| decimal(run.latency_us_p99_9));
-    row("        p99.99", "us", &|run| decimal(run.latency_us_p99_99));
-    row("        max", "us", &|run| decimal(run.latency_us_max));
+    for (label, figure_us) in Latency::ROWS {
+        row(label, "us", &|run| decimal(figure_us(&run.latency)));
+    }
     row("UDMA operations", "per request", &|run| known(run.udma_operations_per_request));
     row("suspensions", "per request", &|run| known(run.suspensions_per_request));
     row("executors busy", "% of the time", &|run| {
@@ -72,8 +69,6 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
 
 /// What was asked, and where it ran.
 pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
-    let places: Vec<String> =
-        parameters.places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
     let name = match parameters.workload {
         Some(workload) => format!("YCSB-{workload:?} mix"),
         None => parameters.application.in_words().to_owned(),
@@ -82,17 +77,25 @@ pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
     let nodes = parameters.node_bytes.map_or(String::new(), |bytes| format!("; tree nodes of {bytes} bytes"));
     format!(
         "{name}: {}{scans}; {}; {} of {}-byte keys, {}-byte values{nodes}; seed {}\n\
-         {}; {}, window {}; {}; {} of {}\n",
+         {}\n",
         parameters.mix.in_words(),
         parameters.distribution.in_words(),
         counted(parameters.records, "record"),
         parameters.key_bytes,
         parameters.value_bytes,
         parameters.seed,
+        surroundings(&parameters.places, parameters.clients, parameters.window_requests, &parameters.transport, machine),
+    )
+}
+
+/// What served, what asked, and where.
+pub(super) fn surroundings(places: &[Place], clients: u64, window_requests: u64, transport: &str, machine: &Machine) -> String {
+    let places: Vec<String> = places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
+    format!(
+        "{}; {}, window {window_requests}; {}; {} of {}",
         places.join(" and "),
-        counted(parameters.clients, "client"),
-        parameters.window_requests,
-        parameters.transport.replace('_', " "),
+        counted(clients, "client"),
+        transport.replace('_', " "),
         counted(machine.cores, "core"),
         machine.cpu_model,
     )
