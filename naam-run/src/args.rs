@@ -122,7 +122,7 @@ else in: it takes effect once there is another way to reach the cluster.")]
     ///
     /// A message's flow is the low 10 bits of its key's hash, or of its session's number if it has no key.
     Flows,
-    /// Send flows to a place from now on, spread over its executors; what is under way stays where it is
+    /// Send flows to a place from now on, spread over its executors; what is under way follows if nobody has claimed it
     #[command(after_help = "\
 Examples:
   naam-run steer all nic

@@ -64,7 +64,7 @@ mod typed;
 pub use membership::{Change, Membership, News};
 pub use typed::{Field, Message};
 
-use crate::message::{Header, Kind, Place, RuntimeError, Target};
+use crate::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use crate::steering::{CLIENT, FlowView, flow_of};
 use crate::transport::shared_memory::RingLink;
 use crate::transport::wake::wait_any;
@@ -166,8 +166,8 @@ struct Slot {
     flow: u16,
     body_bytes: u16,
     kind: Kind,
-    /// It has left the place in this process: only servers know what became of it.
-    left: bool,
+    /// A server has had it: only servers know what became of it, and it never runs in this process again.
+    at_servers: bool,
     target: Target,
     token: u64,
 }
@@ -306,7 +306,7 @@ impl<L: Link> Session<L> {
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
         let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, left: false, target, token };
+        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, at_servers: false, target, token };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -314,6 +314,11 @@ impl<L: Link> Session<L> {
             state.send(slot_index, slot, body);
         }
         Ok(())
+    }
+
+    /// The flow table, if its node has one.
+    pub(crate) fn flows(&self) -> Option<&FlowView> {
+        self.flows.as_ref()
     }
 
     /// The link through which a message goes, if it has one that works.
@@ -396,9 +401,7 @@ impl<L: Link> Session<L> {
         }
         while let Some(bytes) = self.links[index].link.next()? {
             let header = Header::parse(&bytes);
-            if let Ok(Header { kind: Kind::Continuation, .. }) = header
-                && self.local.as_ref().is_some_and(|(_, local)| *local == index)
-            {
+            if let Ok(Header { kind: Kind::Continuation, .. }) = header {
                 if !self.forward(index) {
                     return Ok(());
                 }
@@ -443,7 +446,7 @@ impl<L: Link> Session<L> {
     /// Has a request begin again, at a server: nothing of it has taken effect.
     fn begin_again(&mut self, number: u16) {
         let slot = &mut self.slots[usize::from(number)];
-        (slot.link, slot.left) = (NO_LINK, true);
+        (slot.link, slot.at_servers) = (NO_LINK, true);
         match &mut self.hearing {
             Some(hearing) => hearing.wait_for_link(number),
             None => {
@@ -453,34 +456,46 @@ impl<L: Link> Session<L> {
         }
     }
 
-    /// Sends the message at the front of the local place's link, which left it under way, on to a server. False if it has to wait.
-    fn forward(&mut self, local: usize) -> bool {
-        let Ok(Some(words)) = self.links[local].link.next() else { return false };
+    /// Sends the message at the front of a link, which left its executor under way, on to the server that its flow names now. False if it has
+    /// to wait.
+    fn forward(&mut self, from: usize) -> bool {
+        let Ok(Some(words)) = self.links[from].link.next() else { return false };
         let Ok(header) = Header::parse(&words) else { return false };
-        let (start, bytes) = (header.continuation_offset(), record_bytes(header.message_bytes()));
-        let slot = self.slots.get(usize::from(header.slot)).filter(|slot| slot.under_way && slot.sequence == header.sequence);
-        if slot.is_some() {
+        let is_its = |slot: &&Slot| slot.under_way && slot.sequence == header.sequence && usize::from(slot.link) == from;
+        if self.slots.get(usize::from(header.slot)).filter(is_its).is_some() {
+            let bytes = record_bytes(header.message_bytes());
             let to = link_of(&self.links, self.flows.as_ref(), false, (Kind::Continuation, header.flow), None);
-            let Some(to) = to else { return false };
-            if bytes > self.links[to].link.capacity_bytes() {
-                self.begin_again(header.slot);
-                self.links[local].link.advance();
-                return true;
-            }
-            if !matches!(self.links[to].link.room_bytes(bytes), Ok(room) if room >= bytes) {
+            let has_room = |link: &mut L| matches!(link.room_bytes(bytes), Ok(room) if room >= bytes);
+            if let Some(to) = to.filter(|to| has_room(&mut self.links[*to].link)) {
+                self.hand_over(&words, &header, from, to);
+            } else if self.may_wait(from, to, bytes) {
                 return false;
+            } else {
+                self.begin_again(header.slot);
             }
-            let end = start + usize::from(header.continuation_bytes);
-            self.links[local].link.copy(0, &mut self.body[..end]);
-            let (body, continuation) = (&self.body[..usize::from(header.body_bytes)], &self.body[start..end]);
-            self.links[to].link.send(&words, body, continuation);
-            self.links[to].unsent += 1;
-            // If its new executor ends, it begins again from its request, at a server.
-            let slot = &mut self.slots[usize::from(header.slot)];
-            (slot.link, slot.left) = (to as u16, true);
         }
-        self.links[local].link.advance();
+        self.links[from].link.advance();
         true
+    }
+
+    /// Whether a message of so many bytes that left its executor may wait at the front of its link for room in another. Not if it comes from a
+    /// server: the replies behind it make the room for which the other server may wait.
+    fn may_wait(&self, from: usize, to: Option<usize>, bytes: usize) -> bool {
+        let fits = to.is_none_or(|to| bytes <= self.links[to].link.capacity_bytes());
+        fits && (self.links[from].place == Place::Client || self.hearing.is_none())
+    }
+
+    /// Sends a message under way from one link on through another, where there is room. If its new executor ends, it begins again from its
+    /// request.
+    fn hand_over(&mut self, words: &HeaderWords, header: &Header, from: usize, to: usize) {
+        let start = header.continuation_offset();
+        let end = start + usize::from(header.continuation_bytes);
+        self.links[from].link.copy(0, &mut self.body[..end]);
+        let (body, continuation) = (&self.body[..usize::from(header.body_bytes)], &self.body[start..end]);
+        self.links[to].link.send(words, body, continuation);
+        self.links[to].unsent += 1;
+        let slot = &mut self.slots[usize::from(header.slot)];
+        (slot.link, slot.at_servers) = (to as u16, true);
     }
 
     /// Waits until [`Session::poll`] has something to do, or the time is over: false. Sends what was submitted on its way first. Returns

@@ -82,6 +82,9 @@ impl Connection {
         let wire = Wire::new(connection.into_session(), regions, works.clone());
         let settings = Options { activations: usize::from(window), leaves_after, ..Options::client(number, self.id().into()) };
         let mut executor = Executor::new(settings, Box::new(wire), MetricsWriter::nowhere());
+        if let Some(flows) = self.flows() {
+            executor.follow(flows.clone());
+        }
         deployed.iter().for_each(|deployment| executor.apply(Command::Deploy(deployment.clone())));
         let (server, client) = RingLink::pair(rings).map_err(failed)?;
         let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;

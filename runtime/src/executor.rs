@@ -22,6 +22,7 @@ use crate::memory::{Region, Regions, prefetch_line};
 use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
 use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
+use crate::steering::{CLIENT, FlowView, NOBODY};
 use crate::transport::{Link, WaitFor, body_record_bytes};
 use crate::udma::{Action, Backend, Completion, NotIssued, Operation, Token};
 use naamc::abi::{BODY_BYTES_MAX, Helper};
@@ -187,6 +188,8 @@ struct UnderWay {
     prefetched: bool,
     /// It stands before an operation that the backend performs.
     at_backend: bool,
+    /// Its flow goes to another executor now: it leaves when it next stands before an operation.
+    steered_away: bool,
 }
 
 impl UnderWay {
@@ -268,6 +271,8 @@ pub struct Executor<L> {
     /// Handlers of all deployments.
     handlers: Vec<Option<Served>>,
     backend: Box<dyn Backend>,
+    /// The flow table, if messages under way follow it, and how often it had been changed when it was last looked at.
+    flows: Option<(FlowView, u64)>,
     counters: Counters,
     metrics: MetricsWriter,
     last_execution: u64,
@@ -303,6 +308,7 @@ impl<L: Link> Executor<L> {
             to_claim: false,
             prefetched: false,
             at_backend: false,
+            steered_away: false,
         };
         let blank = Activation::new_boxed();
         Executor {
@@ -323,6 +329,7 @@ impl<L: Link> Executor<L> {
             current: Vec::new(),
             handlers: Vec::new(),
             backend,
+            flows: None,
             counters: Counters::default(),
             metrics,
             last_execution: options.seed,
@@ -335,6 +342,13 @@ impl<L: Link> Executor<L> {
             woken: false,
             last_turn_ns: 0,
         }
+    }
+
+    /// Lets messages under way follow the flow table: those whose flow goes to another executor leave before their next operation, for
+    /// their client to send them on. Only messages that nobody has claimed do, and of sessions with a direct grant: a continuation is
+    /// authority over a deployment's data.
+    pub fn follow(&mut self, flows: FlowView) {
+        self.flows = Some((flows, 0));
     }
 
     /// Its number.
@@ -486,6 +500,7 @@ impl<L: Link> Executor<L> {
             self.counters.busy_ns += now_ns.saturating_sub(self.last_turn_ns);
         }
         self.last_turn_ns = now_ns;
+        self.look_at_flows();
         let completed = self.complete(now_ns);
         let (resumed, contended) = self.resume(now_ns);
         let admitted = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
@@ -506,6 +521,21 @@ impl<L: Link> Executor<L> {
             (0, _) => Progress::Idle,
             (_, 0) if contended => Progress::Contended,
             _ => Progress::Working,
+        }
+    }
+
+    /// Looks which messages under way have been steered to another executor, if the flow table has changed.
+    #[inline]
+    fn look_at_flows(&mut self) {
+        let Some((flows, seen)) = &mut self.flows else { return };
+        let steerings = flows.steerings();
+        if *seen == steerings {
+            return;
+        }
+        *seen = steerings;
+        let own = if self.options.place == Place::Client { CLIENT } else { u32::from(self.options.number) };
+        for under_way in &mut self.pool.under_way {
+            under_way.steered_away = ![own, CLIENT, NOBODY].contains(&flows.get(under_way.origin.flow()));
         }
     }
 
@@ -603,10 +633,10 @@ impl<L: Link> Executor<L> {
                 under_way.prefetched = turn.prefetched != 0;
                 // It may have come with as many as there are numbers.
                 activation.suspensions = activation.suspensions.saturating_add(1);
-                if under_way.prefetched {
-                    pool.ready.push(index);
-                } else if under_way.done_here(activation).1 < options.leaves_after || !self.leave(index) {
-                    self.wait(index, now_ns);
+                let prefetched = under_way.prefetched;
+                let stays = under_way.done_here(activation).1 < options.leaves_after && !under_way.steered_away;
+                if stays || !self.leave(index) {
+                    if prefetched { self.pool.ready.push(index) } else { self.wait(index, now_ns) }
                 }
                 return contended;
             }

@@ -12,11 +12,11 @@ const BLOCK_WORDS: usize = 2 * CACHE_LINE_BYTES / 8;
 /// What an executor has counted since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
-    /// Requests taken.
+    /// Messages taken: requests, continuations, and UDMA operations of clients.
     pub requests: u64,
-    /// Requests answered with a handler's result.
+    /// Those answered with a result.
     pub results: u64,
-    /// Requests answered with a runtime error.
+    /// Those answered with a runtime error.
     pub errors: u64,
     /// Duplicates dropped, or answered from a record.
     pub duplicates: u64,

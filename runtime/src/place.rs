@@ -13,6 +13,7 @@ use crate::channel::{self, ChannelError};
 use crate::memory::SharedMemory;
 use crate::message;
 use crate::session::SlotTable;
+use crate::steering::FlowView;
 use crate::supervisor::error::{Code, ControlError};
 use crate::supervisor::protocol::{self, Answer, Numbered, Order, Reply, Session, Start};
 use crate::transport::shared_memory::RingLink;
@@ -120,11 +121,15 @@ fn start_place(
     if start.version != protocol::VERSION {
         return Err(ControlError::new(Code::Protocol, format!("place protocol version {}", start.version)));
     }
-    let [metrics] = take(descriptors)?;
+    let [metrics, flows] = take(descriptors)?;
     let metrics = SharedMemory::from_descriptor(metrics)
         .and_then(|memory| memory.map())
         .map_err(|error| ControlError::io("mapping counters", &error))?;
-    let executors = Executors::start(start, metrics, answers.clone())?;
+    let flows = SharedMemory::from_descriptor(flows)
+        .and_then(|memory| memory.map_read_only())
+        .map_err(|error| ControlError::io("mapping the flow table", &error))?;
+    let flows = FlowView::new(flows).ok_or_else(|| ControlError::new(Code::Protocol, "a flow table of another size"))?;
+    let executors = Executors::start(start, metrics, &flows, answers.clone())?;
     let behind_dma = start.place == message::Place::Nic;
     let bundles = bundles::Bundles::new(start.engine, behind_dma, programs.clone());
     Ok(Place { executors, bundles, first_executor: start.first_executor })

@@ -1,7 +1,7 @@
 //! Steering: the flow table, through which clients know where to send.
 //!
-//! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients map it read-only; an executor
-//! serves a message all the same if the table sends its flow elsewhere.
+//! A flow's entry is the number of an executor, or [`CLIENT`]. The supervisor writes the table, clients and places map it read-only. An executor
+//! serves a new message even if the table sends its flow elsewhere; what it has under way when that changes leaves if it may.
 
 use crate::memory::{CACHE_LINE_BYTES, Mapping, ReadOnlyMapping};
 use crate::message::FLOWS;
@@ -10,11 +10,16 @@ use std::sync::atomic::Ordering;
 
 /// Entry of a flow that is served in the client's own process. Executor numbers are 16 bits, so none is this.
 pub const CLIENT: u32 = 1 << 31;
+/// Entry of a flow that nobody serves yet.
+pub const NOBODY: u32 = 0;
 
-/// Bytes of a flow table: entries of 32 bits, two in a word, the even one low; then, on a line of its own, how often executors came or went.
+/// Bytes of a flow table: entries of 32 bits, two in a word, the even one low; then, on a line of its own, how often executors came or went,
+/// and how often entries were changed.
 pub const FLOW_TABLE_BYTES: u64 = FLOWS as u64 * 4 + CACHE_LINE_BYTES as u64;
-/// Index of the word that counts these changes.
+/// Index of the word that counts executors' coming and going.
 const CHANGES: usize = FLOWS / 2;
+/// Index of the word that counts changes of entries.
+const STEERINGS: usize = CHANGES + 1;
 
 /// The flow of a message whose key hashes to this, or of a session with this id.
 #[inline]
@@ -56,6 +61,11 @@ impl FlowTable {
     pub fn announce(&self) {
         self.0.words()[CHANGES].fetch_add(1, Ordering::Release);
     }
+
+    /// Lets every executor know that entries were changed.
+    pub fn announce_steering(&self) {
+        self.0.words()[STEERINGS].fetch_add(1, Ordering::Release);
+    }
 }
 
 /// The table as a client sees it.
@@ -78,6 +88,12 @@ impl FlowView {
     #[inline]
     pub fn changes(&self) -> u64 {
         self.0.load(CHANGES, Ordering::Acquire).unwrap_or(0)
+    }
+
+    /// How often entries were changed.
+    #[inline]
+    pub fn steerings(&self) -> u64 {
+        self.0.load(STEERINGS, Ordering::Acquire).unwrap_or(0)
     }
 }
 

@@ -464,7 +464,7 @@ impl Supervisor {
         Ok(state.flows(&self.flows))
     }
 
-    /// Sends flows to a place from now on, spread over its executors. What is under way stays where it is.
+    /// Sends flows to a place from now on, spread over its executors. What is under way follows if it can.
     pub async fn steer(&self, tenant: u32, request: &Steer) -> Result<Flows, ControlError> {
         let _change = self.changes.lock().await;
         let mut state = self.state();

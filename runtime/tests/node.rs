@@ -6,12 +6,12 @@ mod own_main;
 
 use runtime::client::Completion;
 use runtime::control::{Code, Connection, ConnectionOptions};
-use runtime::message::{Place, RuntimeError};
+use runtime::message::{Place, RuntimeError, Target};
 use runtime::node::{Node, Options, embedded_name, enter};
 use runtime::place::NativePrograms;
 use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceLife, Steer};
 use runtime::supervisor::protocol::EngineChoice;
-use runtime::supervisor::records::Binding;
+use runtime::supervisor::records::{Binding, DeploymentRecord};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +19,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const TESTS: &[(&str, fn())] = &[
     ("serves_messages_and_ends_without_a_trace", serves_messages_and_ends_without_a_trace),
@@ -68,24 +69,22 @@ fn wait(process: &OwnedFd) {
     rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], None).unwrap();
 }
 
-fn counter_bundle() -> Vec<u8> {
-    let object = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/handlers/counter.o")).unwrap();
-    naamc::build::build(&object).unwrap().bundle().to_bytes()
+/// Deploys a prebuilt ELF over regions of this length, each under its own name.
+fn deploy(node: &Node, name: &str, regions: &[&str]) -> DeploymentRecord {
+    let object = std::fs::read(format!("{}/../testdata/handlers/{name}.o", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let control = node.control();
+    let mut bindings = BTreeMap::new();
+    for region in regions {
+        control.create_region(region, &CreateRegion { length_bytes: 4096, huge_pages: false }).unwrap();
+        bindings.insert((*region).to_owned(), Binding { region: (*region).to_owned(), rights: naamc::abi::Rights::ALL });
+    }
+    let file = control.upload_bundle(&naamc::build::build(&object).unwrap().bundle().to_bytes()).unwrap().file;
+    let request = Deploy { file, bindings, constants: BTreeMap::new(), limits: Default::default(), engine: None };
+    control.deploy(name, &request).unwrap()
 }
 
-fn deploy_counter(node: &Node) -> runtime::message::Target {
-    let control = node.control();
-    control.create_region("numbers", &CreateRegion { length_bytes: 4096, huge_pages: false }).unwrap();
-    let file = control.upload_bundle(&counter_bundle()).unwrap().file;
-    let binding = Binding { region: "numbers".into(), rights: naamc::abi::Rights::ALL };
-    let request = Deploy {
-        file,
-        bindings: [("counters".to_owned(), binding)].into(),
-        constants: BTreeMap::new(),
-        limits: Default::default(),
-        engine: None,
-    };
-    control.deploy("counter", &request).unwrap().target("count").unwrap()
+fn deploy_counter(node: &Node) -> Target {
+    deploy(node, "counter", &["counters"]).target("count").unwrap()
 }
 
 fn serves_messages_and_ends_without_a_trace() {
@@ -117,7 +116,7 @@ fn serves_messages_and_ends_without_a_trace() {
             assert_eq!(replies, 200);
         }
         let mut bytes = Vec::new();
-        node.control().save_region("numbers", &mut bytes).unwrap();
+        node.control().save_region("counters", &mut bytes).unwrap();
         assert_eq!(bytes[24..32], 400u64.to_le_bytes());
         // An executor publishes its counters after the answers of a turn are on their way.
         let requests = loop {
@@ -198,7 +197,7 @@ fn add(counter: u64, amount: u64) -> [u8; 16] {
 
 fn counter(node: &Node, index: usize) -> u64 {
     let mut bytes = Vec::new();
-    node.control().save_region("numbers", &mut bytes).unwrap();
+    node.control().save_region("counters", &mut bytes).unwrap();
     u64::from_le_bytes(bytes[index * 8..][..8].try_into().unwrap())
 }
 
@@ -301,13 +300,20 @@ fn a_place_that_dies_again_at_once_closes_no_session() {
     node.stop().unwrap();
 }
 
-/// Flows that move between host and NIC a thousand times under load: each request is answered once, and takes effect once.
+/// Flows that move between host and NIC a thousand times under load: each request is answered once, and takes effect once. Those that only
+/// read move while they are under way.
 fn flows_move_under_load_and_nothing_is_lost_or_doubled() {
+    /// Links of a list that the reading messages go through, and the key of the last one.
+    const LINKS: u64 = 100;
     let node =
         Node::start(&runtime::node::Options { nic_executors: 1, dma_latency_ns: 1000, ..options(EngineChoice::Jit, 1) }).unwrap();
-    let target = deploy_counter(&node);
+    let count = deploy_counter(&node);
+    let find = deploy(&node, "chase", &["list", "tree"]).target("find").unwrap();
+    let next = |key: u64| if key < LINKS { 32 * (key + 1) } else { 0 };
+    let list: Vec<u8> = (0..=LINKS).flat_map(|key| [key, next(key), key * key, 7]).flat_map(u64::to_le_bytes).collect();
+    node.control().load_region("list", Box::new(std::io::Cursor::new(list.clone())), list.len() as u64).unwrap();
     let mut session = Connection::open(node.address(), &ConnectionOptions { window: 64, ..ConnectionOptions::default() }).unwrap();
-    let moving = std::sync::atomic::AtomicBool::new(true);
+    let moving = AtomicBool::new(true);
     let (mut sent, mut answered, mut places) = (0u64, HashSet::new(), HashMap::new());
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -318,11 +324,13 @@ fn flows_move_under_load_and_nothing_is_lost_or_doubled() {
                 let flows = vec![FlowRange { first: one.min(other), last: one.max(other) }];
                 node.control().steer(&Steer { flows, place }).unwrap();
             }
-            moving.store(false, std::sync::atomic::Ordering::Relaxed);
+            moving.store(false, Ordering::Relaxed);
         });
-        while moving.load(std::sync::atomic::Ordering::Relaxed) || session.under_way() > 0 {
-            while moving.load(std::sync::atomic::Ordering::Relaxed) && session.under_way() < session.window() {
-                session.submit(target, Some(sent), &add(sent % 4, 1), sent).unwrap();
+        while moving.load(Ordering::Relaxed) || session.under_way() > 0 {
+            while moving.load(Ordering::Relaxed) && session.under_way() < session.window() {
+                let read = [LINKS.to_le_bytes(), 32u64.to_le_bytes()].concat();
+                let (target, body) = if sent % 2 == 0 { (count, add(sent / 2 % 4, 1).to_vec()) } else { (find, read) };
+                session.submit(target, Some(sent), &body, sent).unwrap();
                 sent += 1;
             }
             session.wait(None).unwrap();
@@ -330,14 +338,21 @@ fn flows_move_under_load_and_nothing_is_lost_or_doubled() {
                 .poll(|reply| {
                     assert_eq!(reply.outcome, Ok(0));
                     assert!(answered.insert(reply.token), "answered twice");
+                    let found = u64::from_le_bytes(reply.body[reply.body.len().min(24) - 8..][..8].try_into().unwrap());
+                    assert!(reply.token % 2 == 0 || found == LINKS * LINKS, "{found}");
                     *places.entry(reply.place).or_insert(0u64) += 1;
                 })
                 .unwrap();
         }
     });
     assert_eq!(answered.len() as u64, sent);
-    assert_eq!((0..4).map(|index| counter(&node, index)).sum::<u64>(), sent);
+    assert_eq!((0..4).map(|index| counter(&node, index)).sum::<u64>(), sent.div_ceil(2));
     assert!(places[&Place::Host] > 100 && places[&Place::Nic] > 100, "both places served: {places:?}");
+    // An executor counts what it takes, continuations too.
+    let executors = node.control().status().unwrap().places.into_iter().flat_map(|place| place.executors);
+    let taken: u64 = executors.map(|executor| executor.counters.requests).sum();
+    println!("{sent} requests, taken {taken} times by {places:?}");
+    assert!(taken > sent, "no message moved under way");
     node.stop().unwrap();
 }
 

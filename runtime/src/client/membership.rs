@@ -89,7 +89,8 @@ impl<L> Hearing<L> {
 impl<L: Link> ClientLink<L> {
     /// Sends a request, for which there is room.
     #[inline]
-    pub(super) fn send(&mut self, number: u16, slot: &Slot, body: &[u8]) {
+    pub(super) fn send(&mut self, number: u16, slot: &mut Slot, body: &[u8]) {
+        slot.at_servers |= self.place != Place::Client;
         let header = Header { kind: slot.kind, ..Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes) };
         self.link.send(&header.emit(), body, &[]);
         self.unsent += 1;
@@ -205,7 +206,7 @@ impl<L: Link> Session<L> {
         hearing.homeless.retain(|number| {
             let slot = &mut self.slots[usize::from(*number)];
             let bytes = body_record_bytes(usize::from(slot.body_bytes));
-            let local = local_link(self.local.as_ref(), slot.target).filter(|_| !slot.left);
+            let local = local_link(self.local.as_ref(), slot.target).filter(|_| !slot.at_servers);
             let to = link_of(&self.links, self.flows.as_ref(), true, (slot.kind, slot.flow), local);
             let Some(index) = to else { return true };
             let state = &mut self.links[index];

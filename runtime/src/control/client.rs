@@ -140,7 +140,7 @@ impl Control {
         self.call(Method::GET, "/v0/flows", empty())
     }
 
-    /// Sends flows to a place from now on; what is under way stays where it is.
+    /// Sends flows to a place from now on; what is under way follows if it can.
     pub fn steer(&self, request: &Steer) -> Result<Flows, ControlError> {
         self.call(Method::PUT, "/v0/flows", json(request)?)
     }

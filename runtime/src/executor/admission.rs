@@ -101,6 +101,7 @@ impl<L: Link> Executor<L> {
             to_claim: served.handler.shape().claims,
             prefetched: false,
             at_backend: false,
+            steered_away: false,
         };
         counters.requests += 1;
         self.run(index, now_ns);

@@ -141,14 +141,15 @@ impl<L: Link> Executor<L> {
             to_claim: served.handler.shape().claims,
             prefetched: false,
             at_backend: false,
+            steered_away: false,
         };
         counters.requests += 1;
         self.run(index, now_ns);
         Ok(Ok(()))
     }
 
-    /// Sends a message that stands before an operation back over its link, as a continuation. False if it has to stay: it is claimed, native
-    /// Rust has no continuations, or there is no room.
+    /// Sends a message that stands before an operation back over its link, as a continuation. False if it has to stay: it is claimed, its
+    /// session has no direct grant, native Rust has no continuations, or there is no room.
     pub(super) fn leave(&mut self, index: u32) -> bool {
         let Executor { pool, sessions, handlers, counters, answer_body, .. } = self;
         let under_way = &pool.under_way[index as usize];
@@ -158,7 +159,8 @@ impl<L: Link> Executor<L> {
         else {
             return false;
         };
-        if served.handler.shape().claims && !under_way.to_claim {
+        let is_claimed = served.handler.shape().claims && !under_way.to_claim;
+        if is_claimed || !state.session.grants.may_reach(under_way.origin.target().deployment) {
             return false;
         }
         let encoded = served.handler.proof().and_then(|proof| continuation::encode(proof, activation, &mut answer_body[..]));

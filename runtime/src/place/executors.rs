@@ -12,6 +12,7 @@ use crate::memory::Mapping;
 use crate::message::Place;
 use crate::metrics::{Metrics, MetricsWriter};
 use crate::session::{Grants, SlotTable};
+use crate::steering::FlowView;
 use crate::supervisor::error::ControlError;
 use crate::supervisor::protocol::{Answer, Granted, Session, Start};
 use crate::transport::shared_memory::RingLink;
@@ -58,7 +59,12 @@ struct Acknowledgement {
 
 impl Executors {
     /// Starts the threads.
-    pub(crate) fn start(start: &Start, metrics: Arc<Mapping>, answers: Answers) -> Result<Executors, ControlError> {
+    pub(crate) fn start(
+        start: &Start,
+        metrics: Arc<Mapping>,
+        flows: &FlowView,
+        answers: Answers,
+    ) -> Result<Executors, ControlError> {
         let failed = |error: io::Error| ControlError::io("starting executors", &error);
         let metrics = Metrics::new(metrics);
         let pending = Arc::new(Pending { answers, orders: Mutex::default() });
@@ -74,8 +80,9 @@ impl Executors {
                 }
                 _ => (Options::host(number, seed()), Box::new(Local)),
             };
-            let executor =
+            let mut executor =
                 Executor::new(options, backend, metrics.writer(usize::from(block)).unwrap_or_else(MetricsWriter::nowhere));
+            executor.follow(flows.clone());
             let cpu = start.cpus.as_ref().and_then(|cpus| cpus.get(usize::from(block)).copied());
             let pending = pending.clone();
             std::thread::Builder::new()
@@ -241,6 +248,7 @@ mod tests {
     use crate::engine::{Program, Turn};
     use crate::memory::{Pages, SharedMemory};
     use crate::message::{Header, Target};
+    use crate::steering::FLOW_TABLE_BYTES;
     use crate::supervisor::protocol::{Deployed, EngineChoice, Reply, VERSION};
     use crate::transport::Link;
     use crate::transport::shared_memory::RingSizes;
@@ -293,7 +301,9 @@ mod tests {
             spins: false,
             dma_latency_ns: 0,
         };
-        let executors = Executors::start(&start, metrics, Answers(Arc::new(theirs))).unwrap();
+        let flows = SharedMemory::create("naam-flows", FLOW_TABLE_BYTES, Pages::Ordinary).unwrap().map_read_only().unwrap();
+        let flows = FlowView::new(flows).unwrap();
+        let executors = Executors::start(&start, metrics, &flows, Answers(Arc::new(theirs))).unwrap();
         let (runs, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
         let shape = Shape { body_bytes: 8, request_bytes: 8, reply_bytes_max: 0, claims: false, operations: vec![] };
         let handler = Handler::new("count", shape, Arc::new(Counting { runs: runs.clone(), gate: gate.clone() }));

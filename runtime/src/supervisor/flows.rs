@@ -53,6 +53,7 @@ impl Placement {
                 table.set(flow, u32::from(*executor));
             }
         }
+        table.announce_steering();
     }
 }
 

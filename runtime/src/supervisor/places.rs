@@ -186,7 +186,7 @@ impl Supervisor {
         counters: &SharedMemory,
         unrecovered: BTreeSet<u16>,
     ) -> Result<(), ControlError> {
-        process.order(Order::Start(start), &[counters.descriptor()]).await?;
+        process.order(Order::Start(start), &[counters.descriptor(), self.flow_view.descriptor()]).await?;
         let deployments = self.state().deployments_anew()?;
         for Plan { file, deployment, memories } in deployments {
             let sealed = sealed_file(&file)?;

@@ -56,7 +56,8 @@ pub struct Numbered<T> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Start the executors. The first order, and sent once. Descriptors: metrics.
+    /// Start the executors. The first order, and sent once. Descriptors: metrics, then the flow table,
+    /// to read.
     Start(Start),
     /// Check a bundle and run it. Descriptors: the file (sealed), then the memory of each region in `bindings`.
     Deploy(Deployment),

@@ -1,11 +1,7 @@
 //! Hostile UDMA operations and continuations from a client: half of them are well-formed. Nothing is accepted beyond the session's grants,
 //! and its neighbour is served all the while.
 
-#[path = "../portability/corpus.rs"]
-#[allow(dead_code)]
-mod corpus;
-
-use corpus::Subject;
+use crate::corpus::{self, Subject};
 use naamc::abi::{BODY_BYTES_MAX, Rights};
 use naamc::activation::Activation;
 use naamc::continuation;

@@ -4,10 +4,14 @@
 //! Nothing is asserted of times. A failing seed is printed by the assertion that failed.
 
 mod arrivals;
+#[path = "../portability/corpus.rs"]
+#[allow(dead_code)]
+mod corpus;
 mod executors;
 mod links;
 mod memory;
 mod messages;
+mod moves;
 mod programs;
 mod simulation;
 mod slots;
