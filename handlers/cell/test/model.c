@@ -1,184 +1,37 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * model.c: Cell's handlers, compiled for this machine, over a model of UDMA: what is promised and no more.
+ * model.c: Cell's handlers, compiled for this machine, over a model of UDMA (`../../test/model.h`).
  *
  * It proves, for the sizes it is compiled with (NODE_BYTES, VALUE_BYTES):
  *   - alone, every handler does what a sorted map does, up to a full region;
- *   - with many threads on few leaves, no value is torn, a scan is sorted and misses nothing that was there when it began, no record is
+ *   - with many executors on few leaves, no value is torn, a scan is sorted and misses nothing that was there when it began, no record is
  *     lost, and no tree node leaks;
+ *   - no tree node is handed out twice;
  *   - when an executor dies at any UDMA step of an insert, or in the middle of a write, readers go on, `recover` frees what it held, every
  *     record is there, and at most one tree node is lost;
  *   - when a lock is never given back, readers go on, and writers give up in time, with nothing done.
  *
- * The model: words of 8 bytes are atomic, the words of one aligned 64-byte line are read in ascending order, lines, and the words of a
- * write, in a random one, with random pauses between words. What it leaves to other tests: the compiled eBPF code.
+ * What it leaves to other tests: the compiled eBPF code.
  *
  * Usage: model [SEED [OPERATIONS]]
  */
-#include <pthread.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../cell.c"
 
-#define CHECK(condition, ...)                                                                                                    \
-	do {                                                                                                                     \
-		if (!(condition)) {                                                                                              \
-			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                          \
-			fprintf(stderr, __VA_ARGS__);                                                                            \
-			fprintf(stderr, "\n");                                                                                   \
-			exit(1);                                                                                                 \
-		}                                                                                                                \
-	} while (0)
-
-/* ---- UDMA as it is promised ---- */
+#define WORDS_PER_TURN 256
+#define LINES_ASCEND 1
+#include "../../test/model.h"
 
 #define TREE_BYTES_MAX (64 << 20)
 static _Alignas(64) _Atomic u64 tree_words[TREE_BYTES_MAX / 8];
 static u64 tree_bytes;
 
-static __thread u64 random_state;
-static __thread u32 executor;
-static __thread u32 reply_bytes;
-static __thread long steps;      /* UDMA operations of this handler so far */
-static __thread long death = -1; /* the step before which, or in the middle of which, it dies, if any */
-static __thread int torn_death;  /* whether it dies in the middle */
-static __thread jmp_buf grave;
-static int pausing;
-
-#define STEPS_MAX 4096 /* UDMA operations of one message */
-
-static u64 draw(void)
+static _Atomic u64 *memory_of(const void *region, u64 *bytes)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state * 0x2545F4914F6CDD1Dull >> 16;
-}
-
-static void pause_at_random(void)
-{
-	if (pausing && draw() % 256 == 0)
-		sched_yield();
-}
-
-static int dying(void)
-{
-	return steps == death;
-}
-
-static void step(void)
-{
-	pause_at_random();
-	if (dying() && !torn_death)
-		longjmp(grave, 1);
-	CHECK(++steps < STEPS_MAX, "a handler does not end");
-	if (pausing && steps % 64 == 0)
-		sched_yield(); /* as an executor's turn ends */
-}
-
-static _Atomic u64 *words_of(const void *region, u64 offset, u64 length)
-{
-	CHECK(region == &tree, "not a region");
-	CHECK(offset % 8 == 0 && length % 8 == 0, "Cell moves whole words, not %llu at %llu", length, offset);
-	if (offset > tree_bytes || length > tree_bytes - offset)
-		return 0;
-	return tree_words + offset / 8;
-}
-
-long naam_read(const void *region, u64 offset, void *destination, u32 length)
-{
-	_Atomic u64 *words = words_of(region, offset, length);
-	u64 *to = destination;
-	u32 count = length / 8, lines = (count + 7) / 8, first, i, word;
-
-	step();
-	if (!words) {
-		memset(destination, 0, length);
-		return -EFAULT;
-	}
-	CHECK(count == 1 || offset % 64 == 0, "a read of several words begins within a line");
-	first = draw() % lines;
-	for (i = 0; i < lines; i++) {
-		u32 line = (first + i * 5) % lines; /* lines are no multiple of 5 */
-
-		for (word = line * 8; word < line * 8 + 8 && word < count; word++) {
-			to[word] = atomic_load_explicit(&words[word], memory_order_acquire);
-			pause_at_random();
-		}
-	}
-	return 0;
-}
-
-long naam_write(const void *region, u64 offset, const void *source, u32 length)
-{
-	_Atomic u64 *words = words_of(region, offset, length);
-	const u64 *from = source;
-	u32 count = length / 8, i, first;
-	int last = dying() && torn_death;
-
-	step();
-	if (!words)
-		return -EFAULT;
-	first = draw() % count;
-	for (i = 0; i < count; i++) {
-		if (last && draw() % 2)
-			continue;
-		atomic_store_explicit(&words[(first + i) % count], from[(first + i) % count], memory_order_release);
-		pause_at_random();
-	}
-	if (last)
-		longjmp(grave, 1);
-	return 0;
-}
-
-long naam_compare_swap(const void *region, u64 offset, u64 expected, u64 desired, u64 *old)
-{
-	_Atomic u64 *word = words_of(region, offset, 8);
-
-	step();
-	*old = 0;
-	if (!word)
-		return -EFAULT;
-	*old = expected;
-	if (!atomic_compare_exchange_strong(word, old, desired) && pausing)
-		sched_yield();
-	return 0;
-}
-
-u64 naam_length(const void *region)
-{
-	CHECK(region == &tree, "not a region");
-	return tree_bytes;
-}
-
-void naam_reply(u32 length)
-{
-	reply_bytes = length;
-}
-
-void naam_fill(void *to, u32 byte, u32 length)
-{
-	memset(to, byte, length);
-}
-
-u32 naam_executor(void)
-{
-	return executor;
+	*bytes = tree_bytes;
+	return region == &tree ? tree_words : 0;
 }
 
 /* ---- Records that say what they should be ---- */
-
-static u64 scramble(u64 x)
-{
-	x ^= x >> 31;
-	x *= 0x7FB5D329728EA185ull;
-	return x ^ x >> 27;
-}
 
 #define RECORD_WORDS (1 + VALUE_BYTES / 8)
 
@@ -201,7 +54,7 @@ static void check_record(const u64 *record)
 	CHECK(!memcmp(record, expected, sizeof(expected)), "a torn record under key %llu", record[0]);
 }
 
-static atomic_ullong busy;
+static u64 busy;
 
 /* Others were in the way. Not for ever, unless the tree leads in a circle. */
 static void try_again(int *tries)
@@ -286,7 +139,7 @@ static void do_scan(u64 key, u32 count, struct cell_scan *page)
 
 static void fresh(u64 nodes)
 {
-	/* No thread is at work. Nothing was ever written behind the region's end. */
+	/* Nobody is at work. Nothing was ever written behind the region's end. */
 	memset((void *)tree_words, 0, tree_bytes);
 	tree_bytes = HEADER_BYTES + nodes * NODE_BYTES;
 	CHECK(tree_bytes <= TREE_BYTES_MAX, "the region is too large");
@@ -428,22 +281,19 @@ static void test_alone(long operations)
 	printf("alone: %ld operations, %llu records on %llu levels, answered full %llu times\n", operations, records, census.levels, full);
 }
 
-/* ---- Many threads ---- */
+/* ---- Many executors ---- */
 
-#define THREADS 4
-#define RESIDENTS 64
+#define RESIDENTS 8
 #define RANGE (RESIDENTS * 16) /* keys; every 16th is there from the beginning */
-static atomic_ullong inserted_by[RANGE]; /* 0: nobody has been told that it is there */
-static u64 operations_per_thread, seed;
+static u64 inserted_by[RANGE]; /* 0: nobody has been told that it is there */
+static u64 operations_each;
 
-static void *stress(void *argument)
+static void stress(u64 self)
 {
-	u64 thread = (u64)argument, i, scanned = 0;
+	u64 i, scanned = 0;
 
-	random_state = scramble(seed + thread * 77) | 1;
-	executor = thread + 1;
-	for (i = 1; i <= operations_per_thread; i++) {
-		u64 number = draw() % RANGE, known = atomic_load(&inserted_by[number]), writer;
+	for (i = 1; i <= operations_each; i++) {
+		u64 number = draw() % RANGE, known = inserted_by[number], writer;
 		struct cell_scan page;
 		int result;
 
@@ -451,10 +301,12 @@ static void *stress(void *argument)
 		case 0:
 		case 1:
 		case 2:
-			result = do_insert(number, i * THREADS + thread + 1);
+			result = do_insert(number, i * EXECUTORS + self + 1);
 			CHECK(result == (known ? CELL_PRESENT : result) && result != CELL_FULL, "insert says %d", result);
-			if (result == CELL_OK)
-				CHECK(!atomic_exchange(&inserted_by[number], i * THREADS + thread + 1), "key %llu was inserted twice", number);
+			if (result == CELL_OK) {
+				CHECK(!inserted_by[number], "key %llu was inserted twice", number);
+				inserted_by[number] = i * EXECUTORS + self + 1;
+			}
 			break;
 		case 3:
 		case 4:
@@ -463,12 +315,10 @@ static void *stress(void *argument)
 			CHECK(!known || writer == known, "key %llu is by %llu, not %llu", number, writer, known);
 			break;
 		default: {
-			static __thread u64 before[RANGE];
-			u64 at, end;
+			u64 before[RANGE], at, end;
 			u32 index = 0;
 
-			for (at = 0; at < RANGE; at++)
-				before[at] = atomic_load(&inserted_by[at]);
+			memcpy(before, inserted_by, sizeof(before));
 			do_scan(number, 40, &page);
 			end = page.more ? page.key : RANGE;
 			for (at = number; at < end; at++) {
@@ -484,16 +334,14 @@ static void *stress(void *argument)
 		}
 	}
 	CHECK(scanned, "nothing was scanned");
-	return 0;
 }
 
 static void test_many(long operations)
 {
-	pthread_t threads[THREADS];
-	u64 rounds = operations / 6000 + 1, round, i, records, unknown = 0;
+	u64 rounds = operations / 750 + 1, round, i, records, unknown = 0;
 	struct census census = {0};
 
-	operations_per_thread = operations / THREADS / rounds;
+	operations_each = operations / EXECUTORS / rounds;
 	for (round = 0; round < rounds; round++) {
 		fresh(2 * RANGE);
 		executor = 1;
@@ -503,13 +351,7 @@ static void test_many(long operations)
 			CHECK(do_insert(i, ~0ull >> 1) == CELL_OK, "a resident does not fit");
 			inserted_by[i] = ~0ull >> 1;
 		}
-		pausing = 1;
-		seed++;
-		for (i = 0; i < THREADS; i++)
-			CHECK(!pthread_create(&threads[i], 0, stress, (void *)i), "no thread");
-		for (i = 0; i < THREADS; i++)
-			pthread_join(threads[i], 0);
-		pausing = 0;
+		run_together(stress);
 		for (i = 0, records = 0; i < RANGE; i++) {
 			records += inserted_by[i] != 0;
 			CHECK(do_lookup(i) == inserted_by[i], "key %llu is lost", i);
@@ -520,8 +362,56 @@ static void test_many(long operations)
 		unknown += census.unknown;
 	}
 	CHECK(!unknown, "%llu tree nodes are not known to their parents", unknown);
-	printf("many: %ld operations on %d threads, %llu records on %llu levels, answered busy %llu times\n", operations, THREADS,
-	       census.records, census.levels, (u64)busy);
+	printf("many: %ld operations on %d executors, %llu records on %llu levels, answered busy %llu times\n", operations, EXECUTORS,
+	       census.records, census.levels, busy);
+}
+
+/* ---- The free list ---- */
+
+#define HELD 3
+static u8 in_use[EXECUTORS * HELD + 2];
+
+static void give_back(u64 *number)
+{
+	in_use[*number] = 0;
+	release(*number);
+	*number = 0;
+}
+
+/* Takes tree nodes and gives them back, a few at a time. */
+static void juggle(u64 self)
+{
+	u64 mine[HELD] = {0}, i;
+
+	(void)self; /* all do the same */
+	for (i = 0; i < operations_each; i++) {
+		u64 *number = &mine[draw() % HELD];
+
+		steps = 0;
+		if (*number) {
+			give_back(number);
+		} else {
+			*number = allocate();
+			CHECK(*number && *number < sizeof(in_use) && !in_use[*number]++, "tree node %llu has two owners", *number);
+		}
+	}
+	for (i = 0; i < HELD; i++)
+		if (mine[i])
+			give_back(&mine[i]);
+}
+
+static void test_free_list(long operations)
+{
+	u64 number, count = 0;
+
+	/* Exactly as many as all can hold, beside the root. */
+	fresh(EXECUTORS * HELD + 1);
+	operations_each = operations / EXECUTORS;
+	run_together(juggle);
+	for (number = (u32)tree_words[FREE_LIST / 8]; number; number = (u32)tree_words[node_offset(number) / 8])
+		CHECK(++count <= EXECUTORS * HELD, "the free list is a circle");
+	CHECK(count == tree_words[NODES_USED / 8], "%llu tree nodes of %llu are left", count, tree_words[NODES_USED / 8]);
+	printf("free list: %ld operations, %llu tree nodes\n", operations, count);
 }
 
 /* ---- Death at every step ---- */
@@ -656,14 +546,15 @@ static void test_locked(void)
 
 int main(int argc, char **argv)
 {
+	u64 seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	long operations = argc > 2 ? atol(argv[2]) : 400000;
 
-	seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	printf("tree nodes of %d bytes, values of %d, seed %llu\n", NODE_BYTES, VALUE_BYTES, seed);
 	random_state = scramble(seed) | 1;
 	executor = 1;
 	test_alone(operations / 2);
 	test_many(operations);
+	test_free_list(operations);
 	test_deaths();
 	test_locked();
 	printf("ok\n");

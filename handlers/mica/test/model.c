@@ -1,40 +1,23 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * model.c: MICA's handlers, compiled for this machine, over a model of UDMA: what is promised and no more.
+ * model.c: MICA's handlers, compiled for this machine, over a model of UDMA (`../../test/model.h`).
  *
  * It proves, for the preset it is compiled with (CACHE_PRESET):
  *   - alone, every handler does what a table of records does, for all lengths of keys and values, up to a full heap and full chains;
- *   - with many threads on few keys, counters are exact, no value is torn, nobody's own records are lost, and no block leaks;
+ *   - with many executors on few keys, counters are exact, no value is torn, nobody's own records are lost, and no block leaks;
  *   - when an executor dies at any UDMA step of any writer, `recover` frees what it held, every record is readable, and at most one
  *     block or one extra bucket is lost;
  *   - when a lock is never given back, every handler gives up in time, with nothing done.
  *
- * The model: words of 8 bytes are atomic, the words of one aligned 64-byte line are read in ascending order, lines and longer
- * transfers in a random one, with random pauses between words. What it leaves to other tests: the compiled eBPF code.
+ * What it leaves to other tests: the compiled eBPF code.
  *
  * Usage: model [SEED [OPERATIONS]]
  */
-#include <pthread.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "../mica.c"
 
-#define CHECK(condition, ...)                                                                                                    \
-	do {                                                                                                                     \
-		if (!(condition)) {                                                                                              \
-			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                                          \
-			fprintf(stderr, __VA_ARGS__);                                                                            \
-			fprintf(stderr, "\n");                                                                                   \
-			exit(1);                                                                                                 \
-		}                                                                                                                \
-	} while (0)
-
-/* ---- UDMA as it is promised ---- */
+#define WORDS_PER_TURN 64
+#define LINES_ASCEND 0
+#include "../../test/model.h"
 
 #define TABLE_BYTES_MAX (1 << 20)
 #define HEAP_BYTES_MAX (64 << 20)
@@ -42,123 +25,13 @@ static _Alignas(64) _Atomic u64 table_words[TABLE_BYTES_MAX / 8];
 static _Alignas(64) _Atomic u64 heap_words[HEAP_BYTES_MAX / 8];
 static u64 table_bytes, heap_bytes;
 
-static __thread u64 random_state;
-static __thread u32 executor;
-static __thread u32 reply_bytes;
-static __thread long steps;        /* UDMA operations of this handler so far */
-static __thread long death = -1;   /* the step before which it dies, if any */
-static __thread jmp_buf grave;
-static int pausing;
-
-#define STEPS_MAX 4096 /* UDMA operations of one message */
-
-static u64 draw(void)
+static _Atomic u64 *memory_of(const void *region, u64 *bytes)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	return random_state ^= random_state << 17;
-}
-
-static void pause_at_random(void)
-{
-	if (pausing && draw() % 64 == 0)
-		sched_yield();
-}
-
-static void step(void)
-{
-	pause_at_random();
-	if (steps == death)
-		longjmp(grave, 1);
-	CHECK(++steps < STEPS_MAX, "a handler does not end");
-	if (pausing && steps % 64 == 0)
-		sched_yield(); /* as an executor's turn ends */
-}
-
-static _Atomic u64 *words_of(const void *region, u64 offset, u64 length)
-{
-	u64 bytes = region == &table ? table_bytes : heap_bytes;
-
-	CHECK(region == &table || region == &heap, "not a region");
-	CHECK(offset % 8 == 0 && length % 8 == 0, "MICA moves whole words, not %llu at %llu", length, offset);
-	if (offset > bytes || length > bytes - offset)
-		return 0;
-	return (region == &table ? table_words : heap_words) + offset / 8;
-}
-
-long naam_read(const void *region, u64 offset, void *destination, u32 length)
-{
-	_Atomic u64 *words = words_of(region, offset, length);
-	u64 *to = destination;
-	u32 count = length / 8, i, first;
-
-	step();
-	if (!words) {
-		memset(destination, 0, length);
-		return -EFAULT;
-	}
-	first = offset % 64 + length > 64 ? draw() % count : 0;
-	for (i = 0; i < count; i++) {
-		to[(first + i) % count] = atomic_load_explicit(&words[(first + i) % count], memory_order_acquire);
-		pause_at_random();
-	}
-	return 0;
-}
-
-long naam_write(const void *region, u64 offset, const void *source, u32 length)
-{
-	_Atomic u64 *words = words_of(region, offset, length);
-	const u64 *from = source;
-	u32 count = length / 8, i, first;
-
-	step();
-	if (!words)
-		return -EFAULT;
-	first = draw() % count;
-	for (i = 0; i < count; i++) {
-		atomic_store_explicit(&words[(first + i) % count], from[(first + i) % count], memory_order_release);
-		pause_at_random();
-	}
-	return 0;
-}
-
-long naam_compare_swap(const void *region, u64 offset, u64 expected, u64 desired, u64 *old)
-{
-	_Atomic u64 *word = words_of(region, offset, 8);
-
-	step();
-	*old = 0;
-	if (!word)
-		return -EFAULT;
-	*old = expected;
-	if (!atomic_compare_exchange_strong(word, old, desired) && pausing)
-		sched_yield();
-	return 0;
-}
-
-u64 naam_length(const void *region)
-{
-	return region == &table ? table_bytes : heap_bytes;
-}
-
-void naam_reply(u32 length)
-{
-	reply_bytes = length;
-}
-
-u32 naam_executor(void)
-{
-	return executor;
+	*bytes = region == &table ? table_bytes : heap_bytes;
+	return region == &table ? table_words : region == &heap ? heap_words : 0;
 }
 
 /* ---- Records that say what they should be ---- */
-
-static u64 scramble(u64 x)
-{
-	x ^= x >> 31;
-	x *= 0x7FB5D329728EA185ull;
-	return x ^ x >> 27;
-}
 
 /* Sets the key with this number: its length, 8 to 64 bytes, follows from the number. */
 static u32 set_key(u8 *data, u8 *key_length, u64 number)
@@ -200,7 +73,7 @@ static void set_item(struct mica_item *item, u64 number, u64 version)
 	set_value(item->data + at, number, version, item->value_length);
 }
 
-static atomic_ullong busy;
+static u64 busy;
 
 /* Calls a handler, again if others kept it from its work: then it must have done nothing. */
 static int call(int (*handler)(struct mica_item *), struct mica_item *item)
@@ -275,7 +148,7 @@ static u64 peek_table(u64 offset)
 
 static void fresh(u64 table_size, u64 heap_size)
 {
-	/* No thread is at work. Nothing was ever written behind the regions' ends. */
+	/* Nobody is at work. Nothing was ever written behind the regions' ends. */
 	memset((void *)table_words, 0, table_bytes);
 	memset((void *)heap_words, 0, heap_bytes);
 	table_bytes = table_size;
@@ -457,36 +330,33 @@ static u64 get_counter(u64 number)
 	return counter;
 }
 
-/* ---- Many threads ---- */
+/* ---- Many executors ---- */
 
-#define THREADS 4
 #define HOT 16                 /* counters, and as many shared records that are put */
-#define OWN 64                 /* records that only one thread writes */
+#define OWN 64                 /* records that only one executor writes */
 #define FIRST_SHARED 1000
 #define FIRST_OWN 2000
-static atomic_ullong added[HOT];
-static u64 operations_per_thread, seed;
+static u64 added[HOT];
+static u64 operations_each;
 
-static void *stress(void *argument)
+static void stress(u64 self)
 {
-	u64 thread = (u64)argument, own[OWN] = {0}, i, before, hits = 0;
+	u64 own[OWN] = {0}, i, before, hits = 0;
 
-	random_state = scramble(seed + thread * 77) | 1;
-	executor = thread + 1;
-	for (i = 1; i <= operations_per_thread; i++) {
-		u64 key = draw() % HOT, mine = draw() % OWN, number = FIRST_OWN + thread * OWN + mine;
+	for (i = 1; i <= operations_each; i++) {
+		u64 key = draw() % HOT, mine = draw() % OWN, number = FIRST_OWN + self * OWN + mine;
 		/* Unique versions: the writer's number is in them. */
-		u64 version = i * THREADS + thread;
+		u64 version = i * EXECUTORS + self;
 		int result;
 		long seen;
 
 		switch (draw() % 8) {
 		case 0:
 		case 1:
-			result = do_add(key, thread + 1, &before);
+			result = do_add(key, self + 1, &before);
 			CHECK(result == MICA_OK || (CACHE_PRESET && result == MICA_FULL), "add says %d", result);
 			if (result == MICA_OK)
-				atomic_fetch_add(&added[key], thread + 1);
+				added[key] += self + 1;
 			break;
 		case 2:
 			get_counter(key);
@@ -494,7 +364,7 @@ static void *stress(void *argument)
 		case 3:
 			/* Long ones only: their bytes tell the version. */
 			while (length_of(FIRST_SHARED + key, version) < 24)
-				version += THREADS * 1000000007ull;
+				version += EXECUTORS * 1000000007ull;
 			result = do_put(FIRST_SHARED + key, version);
 			CHECK(result == MICA_OK, "put says %d", result);
 			break;
@@ -525,41 +395,34 @@ static void *stress(void *argument)
 		}
 	}
 	CHECK(hits, "shared records were never seen");
-	return 0;
 }
 
 static void test_many(long operations)
 {
-	pthread_t threads[THREADS];
 	struct mica_item item;
 	struct census census;
 	u64 i, total = 0;
 
-	/* Seven main buckets and long chains for a store; a cache needs room for its counters, which must not be forgotten. */
-	fresh(TABLE_HEADER_BYTES + (CACHE_PRESET ? 1 << 13 : 64) * 64, 8 << 20);
+	/* Few buckets and long chains for a store; a cache needs room for its counters, which must not be forgotten. */
+	fresh(TABLE_HEADER_BYTES + (CACHE_PRESET ? 1 << 13 : 128) * 64, 16 << 20);
 	for (i = 0; i < HOT; i++) {
 		added[i] = 0;
 		set_counter(&item, i);
 		CHECK(call(insert, &item) == MICA_OK, "a counter does not fit");
 	}
-	operations_per_thread = operations / THREADS;
-	pausing = 1;
-	for (i = 0; i < THREADS; i++)
-		CHECK(!pthread_create(&threads[i], 0, stress, (void *)i), "no thread");
-	for (i = 0; i < THREADS; i++)
-		pthread_join(threads[i], 0);
-	pausing = 0;
+	operations_each = operations / EXECUTORS;
+	run_together(stress);
 	for (i = 0; i < HOT; i++) {
 		u64 counter = get_counter(i);
 
-		CHECK(counter == added[i], "counter %llu is %llu, not %llu", i, counter, (u64)added[i]);
+		CHECK(counter == added[i], "counter %llu is %llu, not %llu", i, counter, added[i]);
 		total += counter;
 	}
 	census = take_census();
 	CHECK(!census.units_lost && !census.extras_lost, "lost %llu units and %llu extra buckets", census.units_lost, census.extras_lost);
 	CHECK(total, "nothing was added");
-	printf("many: %ld operations on %d threads, counters exact, %llu records, %llu free blocks, answered busy %llu times\n", operations,
-	       THREADS, census.records, census.free_blocks, (u64)busy);
+	printf("many: %ld operations on %d executors, counters exact, %llu records, %llu free blocks, answered busy %llu times\n", operations,
+	       EXECUTORS, census.records, census.free_blocks, busy);
 }
 
 /* ---- Death at every step ---- */
@@ -784,9 +647,9 @@ static void test_locked(void)
 
 int main(int argc, char **argv)
 {
+	u64 seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	long operations = argc > 2 ? atol(argv[2]) : 1000000;
 
-	seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	printf("preset %s, seed %llu\n", CACHE_PRESET ? "cache" : "store", seed);
 	random_state = scramble(seed) | 1;
 	executor = 1;
