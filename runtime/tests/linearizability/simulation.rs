@@ -1,69 +1,75 @@
-//! MICA's handlers in one thread, each message one UDMA operation further in turns that chance decides: histories of the finest
-//! interleavings, and of a `get` that leaves out what makes it correct.
+//! Handlers in one thread, each message one line of a region further in turns that chance decides: histories of the finest interleavings, and
+//! of handlers that leave out what makes them correct.
 
 use crate::Histories;
-use crate::checker::{Action, Operation, Refusal};
-use crate::messages::{Request, TORN};
+use crate::application::{Application, TORN, bundle};
+use crate::checker::{Action, Operation};
+use crate::mica::Mica;
 use naamc::activation::Activation;
 use naamc::interpreter::{Environment, Failure, Interpreter, Issued, Outcome, Udma};
 use naamc::memory::RegionMemory;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Messages under way, each on an executor of its own.
 const MESSAGES: usize = 10;
-/// Few keys: most messages meet others.
+/// Few keys of a table: most messages meet others.
 const KEYS: u64 = 3;
+/// Every other message gets only one of so many of its turns: much happens between two of them.
+const SLOWER: u32 = 12;
 const OPERATIONS: usize = 1_500;
-const SEEDS: std::ops::Range<u64> = 0..12;
-/// Regions in the bundle's order, the second one with seven main buckets.
-const HEAP_BYTES: usize = 4096 + (1 << 16);
-const TABLE_BYTES: usize = 4096 + 8 * 64;
-const TABLE: u16 = 1;
+const SEEDS: Range<u64> = 0..12;
+/// What a region is read and written by, at one instant each.
+const LINE_BYTES: usize = 64;
 
-/// What `get` does.
+/// What a handler is told that is not so.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Get {
-    Correct,
-    /// Sees the bucket's word as it was in the beginning when it reads it again, whoever has written meanwhile.
-    WithoutLookingAgain,
+enum Lie {
+    /// When it reads a first word again, it sees it as it was before, whoever has written meanwhile.
+    WordsStay,
 }
 
-struct Message {
-    key: u64,
-    request: Request,
+/// A lie, and the handler that it is told to.
+type Told = (&'static str, Lie);
+
+struct Message<R> {
+    request: R,
     called: u64,
     activation: Box<Activation>,
-    /// Words of buckets when they were read whole, by offset.
+    udma: UnderWay,
+}
+
+/// What is between a message and its regions.
+#[derive(Default)]
+struct UnderWay {
+    lie: Option<Lie>,
+    /// First words of what was read, by offset.
     words: BTreeMap<u64, u64>,
+    /// Of a read or write: bytes that have not been moved, in lines, and those that were read.
+    left: Vec<Range<usize>>,
+    bytes: Vec<u8>,
 }
 
 struct Surroundings<'a> {
     regions: &'a mut [RegionMemory],
     executor: u32,
-    operations_left: u32,
-    /// What a `get` remembers that does not look again.
-    words: Option<&'a mut BTreeMap<u64, u64>>,
+    lines_left: u32,
+    random: &'a mut fastrand::Rng,
+    under_way: &'a mut UnderWay,
 }
 
 impl Environment for Surroundings<'_> {
     fn udma(&mut self, operation: Udma<'_>) -> Issued {
-        if self.operations_left == 0 {
+        if self.lines_left == 0 {
             return Issued::Suspend;
         }
-        self.operations_left -= 1;
-        let region = &mut self.regions[usize::from(operation.region())];
-        let (Some(words), Udma::Read { region: TABLE, offset, destination }) = (&mut self.words, &operation) else {
-            return Issued::Done(region.execute(operation));
+        self.lines_left -= 1;
+        let length_bytes = match &operation {
+            Udma::Read { destination, .. } => destination.len(),
+            Udma::Write { source, .. } => source.len(),
+            Udma::CompareSwap { .. } | Udma::FetchAdd { .. } => 8,
         };
-        let (offset, length) = (*offset, destination.len());
-        let Udma::Read { destination, .. } = operation else { return Issued::Failed(Failure::EngineFault) };
-        if let Some(word) = words.get(&offset).filter(|_| length == 8) {
-            destination.copy_from_slice(&word.to_le_bytes());
-            return Issued::Done(0);
-        }
-        let result = region.execute(Udma::Read { region: TABLE, offset, destination: &mut *destination });
-        words.insert(offset, u64::from_le_bytes(destination[..8].try_into().expect("a bucket's first word")));
-        Issued::Done(result)
+        if length_bytes > LINE_BYTES { self.move_a_line(operation, length_bytes) } else { Issued::Done(self.execute(operation)) }
     }
 
     fn length_bytes(&mut self, region: u16) -> u64 {
@@ -75,98 +81,195 @@ impl Environment for Surroundings<'_> {
     }
 }
 
-/// The handlers that are simulated, with the sizes of their messages.
-type Handlers = BTreeMap<String, (Interpreter, usize)>;
-
-fn handlers() -> Handlers {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/handlers/mica.o");
-    let bundle = naamc::build::build(&std::fs::read(path).expect("a readable ELF")).expect("it verifies");
-    let meaning = &bundle.bundle().meaning;
-    let ready = |(proof, handler): (&std::sync::Arc<_>, &naamc::bundle::Handler)| {
-        let interpreter = Interpreter::new(proof, meaning.environment.read_only.clone().into());
-        (handler.function.name.clone(), (interpreter, handler.function.entry.body_bytes as usize))
-    };
-    bundle.proofs().iter().zip(&meaning.handlers).map(ready).collect()
-}
-
-/// The histories of all keys in one simulation.
-fn simulate(handlers: &Handlers, get: Get, seed: u64) -> Histories {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut regions = [HEAP_BYTES, TABLE_BYTES].map(|bytes| RegionMemory::new(vec![0; bytes]));
-    let mut histories = Histories::default();
-    let mut under_way: Vec<Option<Message>> = (0..MESSAGES).map(|_| None).collect();
-    let (mut now, mut started, mut ended) = (0, 0, 0);
-    while ended < OPERATIONS {
-        now += 1;
-        let slot = random.usize(..MESSAGES);
-        let Some(message) = &mut under_way[slot] else {
-            if started < OPERATIONS {
-                started += 1;
-                under_way[slot] = Some(begin(handlers, &mut random, started as u64, now));
+impl Surroundings<'_> {
+    /// Executes what takes one instant, and says what the message is told of it.
+    fn execute(&mut self, operation: Udma<'_>) -> i64 {
+        let memory = &mut self.regions[usize::from(operation.region())];
+        match operation {
+            Udma::Read { region, offset, destination } => {
+                let result = memory.execute(Udma::Read { region, offset, destination: &mut *destination });
+                self.under_way.tell_of_read(offset, destination);
+                result
             }
-            continue;
-        };
-        let lies = get == Get::WithoutLookingAgain && message.request == Request::Get;
-        let words = lies.then_some(&mut message.words);
-        let mut surroundings = Surroundings { regions: &mut regions, executor: slot as u32 + 1, operations_left: 1, words };
-        match handlers[message.request.handler()].0.run(&mut message.activation, &mut surroundings) {
-            Outcome::Suspended => continue,
-            Outcome::Failed(failure) => panic!("{failure}"),
-            Outcome::Finished(result) => {
-                let reply = &message.activation.body()[..message.activation.reply_bytes as usize];
-                let Message { key, request, called, .. } = *message;
-                if let Some(action) = request.action(key, result as i32, reply) {
-                    histories.add(key, Operation { called, answered: Some(now), action });
-                }
-                under_way[slot] = None;
-                ended += 1;
-            }
+            operation => memory.execute(operation),
         }
     }
-    histories
-}
 
-fn begin(handlers: &Handlers, random: &mut fastrand::Rng, number: u64, now: u64) -> Message {
-    let key = random.u64(1..=KEYS);
-    let request = match random.u32(..8) {
-        0..2 => Request::Put(number),
-        2 => Request::Insert(number),
-        3 => Request::Delete,
-        _ => Request::Get,
-    };
-    let mut activation = Activation::new_boxed();
-    let mut body = request.body(key);
-    body.resize(handlers[request.handler()].1, 0);
-    activation.begin(&body, 1 << 20, 4096);
-    Message { key, request, called: now, activation, words: BTreeMap::new() }
-}
-
-/// Every key of a table whose messages interleave at each operation is a register.
-pub fn interleaved_handlers_are_linearizable() {
-    let handlers = handlers();
-    let mut operations = 0;
-    for seed in SEEDS {
-        let histories = simulate(&handlers, Get::Correct, seed);
-        operations += histories.operations();
-        histories.check().unwrap_or_else(|(key, refusal)| panic!("seed {seed}, key {key}: {refusal:#?}"));
+    /// Moves one of the lines that are left of a read or write. Lines come in any order.
+    fn move_a_line(&mut self, operation: Udma<'_>, length_bytes: usize) -> Issued {
+        let memory = &mut self.regions[usize::from(operation.region())];
+        let UnderWay { left, bytes, .. } = &mut *self.under_way;
+        if left.is_empty() {
+            *left = (0..length_bytes).step_by(LINE_BYTES).map(|start| start..length_bytes.min(start + LINE_BYTES)).collect();
+            self.random.shuffle(left);
+            *bytes = vec![0; length_bytes];
+        }
+        let Some(line) = left.pop() else { return Issued::Failed(Failure::EngineFault) };
+        let start = line.start as u64;
+        let result = match &operation {
+            Udma::Read { region, offset, .. } => {
+                let destination = &mut bytes[line];
+                memory.execute(Udma::Read { region: *region, offset: offset.wrapping_add(start), destination })
+            }
+            Udma::Write { region, offset, source } => {
+                memory.execute(Udma::Write { region: *region, offset: offset.wrapping_add(start), source: &source[line] })
+            }
+            _ => return Issued::Failed(Failure::EngineFault),
+        };
+        if result != 0 {
+            left.clear();
+            return Issued::Done(result);
+        }
+        if !left.is_empty() {
+            return Issued::Suspend;
+        }
+        if let Udma::Read { offset, destination, .. } = operation {
+            destination.copy_from_slice(bytes);
+            self.under_way.tell_of_read(offset, destination);
+        }
+        Issued::Done(0)
     }
-    println!("{operations} operations interleaved");
-    assert!(operations > OPERATIONS * SEEDS.count() * 9 / 10, "{operations} operations were answered");
 }
 
-/// A `get` that does not look at the bucket again is found out, and not only by records that are torn.
+impl UnderWay {
+    /// Changes what was read from `offset` on to what the message is told.
+    fn tell_of_read(&mut self, offset: u64, read: &mut [u8]) {
+        if self.lie != Some(Lie::WordsStay) {
+            return;
+        }
+        match (read.len() == 8, self.words.get(&offset)) {
+            (true, Some(word)) => read.copy_from_slice(&word.to_le_bytes()),
+            (true, None) => {}
+            (false, _) => drop(self.words.insert(offset, word(read))),
+        }
+    }
+}
+
+/// The first word.
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"))
+}
+
+/// An application's handlers, with the sizes of their messages.
+struct Simulation<A> {
+    application: A,
+    handlers: BTreeMap<String, (Interpreter, usize)>,
+}
+
+impl<A: Application> Simulation<A> {
+    fn new(application: A) -> Simulation<A> {
+        let bundle = bundle::<A>();
+        let meaning = &bundle.bundle().meaning;
+        let declared = meaning.environment.regions.iter().map(|region| region.name.as_str());
+        assert!(declared.eq(A::REGIONS.iter().map(|(name, _)| *name)), "regions are named in the bundle's order");
+        let ready = |(proof, handler): (&std::sync::Arc<_>, &naamc::bundle::Handler)| {
+            let interpreter = Interpreter::new(proof, meaning.environment.read_only.clone().into());
+            (handler.function.name.clone(), (interpreter, handler.function.entry.body_bytes as usize))
+        };
+        let handlers = bundle.proofs().iter().zip(&meaning.handlers).map(ready).collect();
+        Simulation { application, handlers }
+    }
+
+    /// The histories of all keys in one run, and the regions that it leaves.
+    fn run(&self, told: Option<Told>, seed: u64) -> (Histories, Vec<RegionMemory>) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut regions: Vec<RegionMemory> =
+            A::REGIONS.iter().map(|(_, bytes)| RegionMemory::new(vec![0; *bytes as usize])).collect();
+        let mut histories = Histories::default();
+        let mut under_way: Vec<Option<Message<A::Request>>> = (0..MESSAGES).map(|_| None).collect();
+        let (mut now, mut started, mut ended) = (0, 0, 0);
+        while ended < OPERATIONS {
+            now += 1;
+            let slot = random.usize(..MESSAGES);
+            if slot % 2 == 1 && random.u32(..SLOWER) > 0 {
+                continue;
+            }
+            let Some(message) = &mut under_way[slot] else {
+                if started < OPERATIONS {
+                    started += 1;
+                    under_way[slot] = Some(self.begin(told, &mut random, started as u64, now));
+                }
+                continue;
+            };
+            let Message { request, called, activation, udma } = message;
+            let (executor, random) = (slot as u32 + 1, &mut random);
+            let mut surroundings = Surroundings { regions: &mut regions, executor, lines_left: 1, random, under_way: udma };
+            match self.handlers[self.application.handler(*request)].0.run(activation, &mut surroundings) {
+                Outcome::Suspended => continue,
+                Outcome::Failed(failure) => panic!("{failure}"),
+                Outcome::Finished(result) => {
+                    let reply = &activation.body()[..activation.reply_bytes as usize];
+                    for (key, action) in self.application.actions(*request, result as i32, reply) {
+                        histories.add(key, Operation { called: *called, answered: Some(now), action });
+                    }
+                    under_way[slot] = None;
+                    ended += 1;
+                }
+            }
+        }
+        (histories, regions)
+    }
+
+    fn begin(&self, told: Option<Told>, random: &mut fastrand::Rng, number: u64, now: u64) -> Message<A::Request> {
+        let is_writer = random.bool();
+        let request = self.application.draw(random, is_writer, number, number - 1);
+        let mut activation = Activation::new_boxed();
+        let handler = self.application.handler(request);
+        let mut body = self.application.body(request);
+        body.resize(self.handlers[handler].1, 0);
+        activation.begin(&body, 1 << 20, 4096);
+        let lie = told.filter(|(to, _)| *to == handler).map(|(_, lie)| lie);
+        Message { request, called: now, activation, udma: UnderWay { lie, ..UnderWay::default() } }
+    }
+
+    /// Every key is a register.
+    fn is_linearizable(&self) {
+        let mut operations = 0;
+        for seed in SEEDS {
+            let (histories, regions) = self.run(None, seed);
+            operations += histories.operations();
+            histories.check().unwrap_or_else(|(key, refusal)| panic!("{}, seed {seed}, key {key}: {refusal:#?}", A::NAME));
+            let region = |name: &str| A::REGIONS.iter().position(|(region, _)| *region == name).expect("a region");
+            self.application.check_regions(&|name| regions[region(name)].bytes().to_vec());
+        }
+        println!("{}: {operations} operations interleaved", A::NAME);
+        assert!(operations > OPERATIONS * SEEDS.count() * 9 / 10, "{operations} operations were answered");
+    }
+
+    /// Who is told a lie is found out, also if nobody looked at torn records.
+    fn is_refused(&self, told: Told) {
+        let (mut refused, mut refused_without_torn) = (0, 0);
+        for seed in SEEDS {
+            let (mut histories, _) = self.run(Some(told), seed);
+            refused += usize::from(histories.check().is_err());
+            histories.retain(|operation| operation.action != Action::Read(Some(TORN)));
+            refused_without_torn += usize::from(histories.check().is_err());
+        }
+        let (all, handler) = (SEEDS.count(), told.0);
+        println!("{refused} of {all} simulations with a broken {handler} are refused, {refused_without_torn} without torn records");
+        assert!(refused_without_torn > 0, "some read is whole, and stale or early");
+    }
+
+    /// It is the history that is refused, not the handler: without the reads that were lied to nothing is left to refuse.
+    fn is_accepted_without_reads(&self, told: Told) {
+        let (mut histories, _) = self.run(Some(told), SEEDS.start);
+        histories.retain(|operation| !matches!(operation.action, Action::Read(_)));
+        assert_eq!(histories.check(), Ok(()));
+    }
+}
+
+fn table() -> Mica {
+    Mica { keys: KEYS }
+}
+
+/// A table whose messages interleave at each line.
+pub fn interleaved_handlers_of_a_table_are_linearizable() {
+    Simulation::new(table()).is_linearizable();
+}
+
+/// A `get` that does not look at the bucket again.
 pub fn a_get_that_does_not_look_again_is_refused() {
-    let handlers = handlers();
-    let refused: Vec<Refusal> = SEEDS
-        .filter_map(|seed| simulate(&handlers, Get::WithoutLookingAgain, seed).check().err())
-        .map(|(_, refusal)| refusal)
-        .collect();
-    println!("{} of {} simulations with a broken get are refused", refused.len(), SEEDS.count());
-    assert!(!refused.is_empty());
-    let is_torn = |refusal: &&Refusal| refusal.stuck.action == Action::Read(Some(TORN));
-    assert!(refused.iter().filter(|refusal| !is_torn(refusal)).count() > 0, "some read is whole, and stale or early");
-    // It is the history that is refused, not the handler: without reads nothing is left to refuse.
-    let mut histories = simulate(&handlers, Get::WithoutLookingAgain, SEEDS.start);
-    histories.retain(|operation| !matches!(operation.action, Action::Read(_)));
-    assert_eq!(histories.check(), Ok(()));
+    let (simulation, told) = (Simulation::new(table()), ("get", Lie::WordsStay));
+    simulation.is_refused(told);
+    simulation.is_accepted_without_reads(told);
 }
