@@ -1,6 +1,7 @@
 //! Histories of real clusters: host and NIC with an executor each, and clients with places of their own.
 
 use crate::application::{Application, bundle};
+use crate::cell::Cell;
 use crate::mica::Mica;
 use crate::sessions::{Milestones, Outcome, Run, steer, turns};
 use crate::stale::StaleReader;
@@ -16,13 +17,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-/// Requests of one cluster, all sessions together, compiled and interpreted.
+/// Clusters on each engine, one after another, if the run is to be long: a minute of them where one of each takes five seconds. Where places
+/// die fewer are enough: their starts take more time than what is asked of them.
+const LONG: u64 = 14;
+const LONG_WITH_DEATHS: u64 = 4;
+/// Requests of one cluster, all sessions together, compiled and interpreted. Of a tree a request tells of several keys.
 const REQUESTS_OF_A_TABLE: [(EngineChoice, u64); 2] = [(EngineChoice::Jit, 400_000), (EngineChoice::Interpreter, 120_000)];
+const REQUESTS_OF_A_TREE: [(EngineChoice, u64); 2] = [(EngineChoice::Jit, 160_000), (EngineChoice::Interpreter, 60_000)];
 /// The same where places die, on either engine, and where a handler is broken.
 const REQUESTS_WITH_DEATHS: u64 = 60_000;
 const REQUESTS_BROKEN: u64 = 20_000;
 /// Keys of a table, all of them hot.
 const KEYS: u64 = 16;
+/// Turns for which sixteen keys of a tree are hot: so many that most of them are inserted, and where places die so few that deaths meet inserts.
+const TURNS_OF_A_SET: u64 = 64;
+const TURNS_OF_A_SET_WITH_DEATHS: u64 = 16;
 /// Deaths of host and NIC in turns; a place that dies more often in a row is given up.
 const DEATHS: u64 = 8;
 /// Runs in which a death must meet a request, at most.
@@ -36,7 +45,7 @@ const STALE: &str = "-stale-";
 pub fn programs() -> NativePrograms {
     // A place's first argument is the name of its cluster.
     let cluster = std::env::args().nth(1).unwrap_or_default();
-    stale_reader::<Mica>(&cluster).unwrap_or_default()
+    stale_reader::<Cell>(&cluster).or_else(|| stale_reader::<Mica>(&cluster)).unwrap_or_default()
 }
 
 /// The broken reader of a cluster whose name says so.
@@ -139,7 +148,7 @@ impl Outcome {
 /// Every key is a register on both engines, whichever place its requests go to.
 fn is_linearizable<A: Application>(make: impl Fn(u64) -> A, requests: [(EngineChoice, u64); 2]) {
     for (engine, requests) in requests {
-        for _ in 0..crate::length() {
+        for _ in 0..crate::times(LONG) {
             let application = make(turns(requests));
             let (outcome, contents) = run(&application, embedded_name(), engine, requests);
             outcome.check(requests, &format!("{}, {}", A::NAME, engine.name()));
@@ -155,7 +164,7 @@ fn is_linearizable<A: Application>(make: impl Fn(u64) -> A, requests: [(EngineCh
 /// The same while places die and are started again: what is uncertain takes effect once, sooner or later, or never.
 fn is_linearizable_while_places_die<A: Application>(make: impl Fn(u64) -> A) {
     for engine in [EngineChoice::Jit, EngineChoice::Interpreter] {
-        for _ in 0..crate::length() {
+        for _ in 0..crate::times(LONG_WITH_DEATHS) {
             // Now and then every death comes between two requests: such a run shows nothing, and another one follows.
             let has_met = (0..RUNS_WITH_DEATHS_MAX).any(|_| {
                 let outcome = run_with_deaths(&make(turns(REQUESTS_WITH_DEATHS)), engine);
@@ -180,14 +189,30 @@ fn table(_: u64) -> Mica {
     Mica { keys: KEYS }
 }
 
+fn tree(turns: u64) -> Cell {
+    Cell::new(turns, TURNS_OF_A_SET)
+}
+
 pub fn a_table_is_linearizable_at_all_places() {
     is_linearizable(table, REQUESTS_OF_A_TABLE);
+}
+
+pub fn a_tree_is_linearizable_at_all_places() {
+    is_linearizable(tree, REQUESTS_OF_A_TREE);
 }
 
 pub fn a_table_is_linearizable_while_places_die() {
     is_linearizable_while_places_die(table);
 }
 
+pub fn a_tree_is_linearizable_while_places_die() {
+    is_linearizable_while_places_die(|turns| Cell::new(turns, TURNS_OF_A_SET_WITH_DEATHS));
+}
+
 pub fn a_stale_get_on_a_cluster_is_refused() {
     is_refused(&table(turns(REQUESTS_BROKEN)));
+}
+
+pub fn stale_lookups_and_scans_on_a_cluster_are_refused() {
+    is_refused(&tree(turns(REQUESTS_BROKEN)));
 }

@@ -3,6 +3,7 @@
 
 use crate::Histories;
 use crate::application::{Application, TORN, bundle};
+use crate::cell::Cell;
 use crate::checker::{Action, Operation};
 use crate::mica::Mica;
 use naamc::activation::Activation;
@@ -15,18 +16,26 @@ use std::ops::Range;
 const MESSAGES: usize = 10;
 /// Few keys of a table: most messages meet others.
 const KEYS: u64 = 3;
+/// Turns for which sixteen keys of a tree are hot.
+const TURNS_OF_A_SET: u64 = 128;
 /// Every other message gets only one of so many of its turns: much happens between two of them.
 const SLOWER: u32 = 12;
 const OPERATIONS: usize = 1_500;
 const SEEDS: Range<u64> = 0..12;
 /// What a region is read and written by, at one instant each.
 const LINE_BYTES: usize = 64;
+/// Where Cell's tree nodes begin.
+const HEADER_BYTES: u64 = 4096;
 
 /// What a handler is told that is not so.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lie {
     /// When it reads a first word again, it sees it as it was before, whoever has written meanwhile.
     WordsStay,
+    /// Neither do the lines of a tree node differ in their versions.
+    NothingDiffers,
+    /// Cell's `insert` sees every lock as its own, whoever has taken it.
+    LocksAreTaken,
 }
 
 /// A lie, and the handler that it is told to.
@@ -91,6 +100,13 @@ impl Surroundings<'_> {
                 self.under_way.tell_of_read(offset, destination);
                 result
             }
+            Udma::CompareSwap { region, offset, expected, desired, old } => {
+                let result = memory.execute(Udma::CompareSwap { region, offset, expected, desired, old: &mut *old });
+                if self.under_way.lie == Some(Lie::LocksAreTaken) && offset >= HEADER_BYTES && desired % 2 == 1 {
+                    *old = expected;
+                }
+                result
+            }
             operation => memory.execute(operation),
         }
     }
@@ -134,13 +150,18 @@ impl Surroundings<'_> {
 impl UnderWay {
     /// Changes what was read from `offset` on to what the message is told.
     fn tell_of_read(&mut self, offset: u64, read: &mut [u8]) {
-        if self.lie != Some(Lie::WordsStay) {
+        if !matches!(self.lie, Some(Lie::WordsStay | Lie::NothingDiffers)) {
             return;
         }
         match (read.len() == 8, self.words.get(&offset)) {
             (true, Some(word)) => read.copy_from_slice(&word.to_le_bytes()),
             (true, None) => {}
             (false, _) => drop(self.words.insert(offset, word(read))),
+        }
+        if self.lie == Some(Lie::NothingDiffers) {
+            // The version at which the tree node was last whole, if it is one.
+            let version = word(read) & u64::from(u32::MAX - 1);
+            read.chunks_mut(LINE_BYTES).skip(1).for_each(|line| line[..8].copy_from_slice(&version.to_le_bytes()));
         }
     }
 }
@@ -262,9 +283,18 @@ fn table() -> Mica {
     Mica { keys: KEYS }
 }
 
+fn tree() -> Cell {
+    Cell::new(OPERATIONS as u64, TURNS_OF_A_SET)
+}
+
 /// A table whose messages interleave at each line.
 pub fn interleaved_handlers_of_a_table_are_linearizable() {
     Simulation::new(table()).is_linearizable();
+}
+
+/// A tree, likewise.
+pub fn interleaved_handlers_of_a_tree_are_linearizable() {
+    Simulation::new(tree()).is_linearizable();
 }
 
 /// A `get` that does not look at the bucket again.
@@ -272,4 +302,18 @@ pub fn a_get_that_does_not_look_again_is_refused() {
     let (simulation, told) = (Simulation::new(table()), ("get", Lie::WordsStay));
     simulation.is_refused(told);
     simulation.is_accepted_without_reads(told);
+}
+
+/// Lookups and scans that neither compare the versions of lines nor look again.
+pub fn readers_that_compare_nothing_are_refused() {
+    let simulation = Simulation::new(tree());
+    for told in [("lookup", Lie::NothingDiffers), ("scan", Lie::NothingDiffers)] {
+        simulation.is_refused(told);
+        simulation.is_accepted_without_reads(told);
+    }
+}
+
+/// An `insert` that does not see that another one has the lock.
+pub fn an_insert_that_takes_no_lock_is_refused() {
+    Simulation::new(tree()).is_refused(("insert", Lie::LocksAreTaken));
 }
