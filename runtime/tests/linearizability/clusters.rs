@@ -32,6 +32,8 @@ const KEYS: u64 = 16;
 /// Turns for which sixteen keys of a tree are hot: so many that most of them are inserted, and where places die so few that deaths meet inserts.
 const TURNS_OF_A_SET: u64 = 64;
 const TURNS_OF_A_SET_WITH_DEATHS: u64 = 16;
+/// How often flows of host and NIC are swapped in a run.
+const STEERINGS: u64 = 100;
 /// Deaths of host and NIC in turns; a place that dies more often in a row is given up.
 const DEATHS: u64 = 8;
 /// Runs in which a death must meet a request, at most.
@@ -67,7 +69,7 @@ fn start<A: Application>(name: String, engine: EngineChoice, dma_latency_ns: u64
     let options = Options { nic_executors: 1, dma_latency_ns, engine, pin: false, ..Options::new(name) };
     let node = Node::start(&options).expect("a cluster starts");
     let control = node.control();
-    steer(control);
+    steer(control, false);
     let bound = |(name, length_bytes): &(&str, u64)| {
         control.create_region(name, &CreateRegion { length_bytes: *length_bytes, huge_pages: false }).expect("room for a region");
         ((*name).to_owned(), Binding { region: (*name).to_owned(), rights: Rights::ALL })
@@ -86,10 +88,17 @@ fn start<A: Application>(name: String, engine: EngineChoice, dma_latency_ns: u64
 /// Contents of regions, by name.
 type Contents = BTreeMap<&'static str, Vec<u8>>;
 
-/// Serves all sessions of a run. Also returns what they leave.
+/// Serves all sessions of a run, while flows move between host and NIC, and messages under way with them. Also returns what they leave.
 fn run<A: Application>(application: &A, name: String, engine: EngineChoice, requests: u64) -> (Outcome, Contents) {
     let (node, deployed) = start::<A>(name, engine, 0);
-    let outcome = Run::new(application, (node.address(), &deployed), engine, requests).serve(None, || {});
+    let (sender, receiver) = channel();
+    let milestones = Milestones { every: requests / STEERINGS, sender };
+    let outcome = Run::new(application, (node.address(), &deployed), engine, requests).serve(Some(milestones), || {
+        // Until no session is left that could say so.
+        for (steering, ()) in (1..).zip(&receiver) {
+            steer(node.control(), steering % 2 == 1);
+        }
+    });
     let content = |(name, _): &(&'static str, u64)| {
         let mut bytes = Vec::new();
         node.control().save_region(name, &mut bytes).expect("the region is there");

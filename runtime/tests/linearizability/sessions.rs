@@ -1,4 +1,4 @@
-//! Sessions of a cluster: two that write, at host and NIC, and two that read at all places, and what they are answered.
+//! Sessions of a cluster: two that write, at host and NIC in turns, and two that read at all places, and what they are answered.
 
 use crate::Histories;
 use crate::application::Application;
@@ -9,7 +9,7 @@ use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine};
-use runtime::message::{Place, RuntimeError};
+use runtime::message::{FLOWS, Place, RuntimeError};
 use runtime::supervisor::api::{FlowRange, Steer};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::DeploymentRecord;
@@ -21,10 +21,10 @@ use std::sync::mpsc::Sender;
 const WINDOW: u16 = 16;
 /// Turns that a session is ahead of the last one at most, so that all of them meet until the end.
 const AHEAD_MAX: u64 = 4 * WINDOW as u64;
-/// Flows of each place: the NIC's and the client's are as many.
+/// The first flows of each place; the host's begin at 0. Sessions use as many of each.
 const NIC_FLOWS: u64 = 512;
 const CLIENT_FLOWS: u64 = 768;
-const FLOWS: u64 = 256;
+const USED_FLOWS: u64 = 256;
 
 /// A session, by where its requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +82,12 @@ pub struct Outcome {
     pub without_action: u64,
 }
 
-/// Steers flows as sessions expect them.
-pub fn steer(control: &Control) {
-    for (first, place) in [(NIC_FLOWS, Place::Nic), (CLIENT_FLOWS, Place::Client)] {
-        let flows = vec![FlowRange { first: first as u16, last: (first + FLOWS - 1) as u16 }];
+/// Steers flows as sessions expect them, or those of host and NIC the other way round.
+pub fn steer(control: &Control, are_swapped: bool) {
+    let [host, nic] = if are_swapped { [Place::Nic, Place::Host] } else { [Place::Host, Place::Nic] };
+    for (first, last, place) in [(0, NIC_FLOWS, host), (NIC_FLOWS, CLIENT_FLOWS, nic), (CLIENT_FLOWS, FLOWS as u64, Place::Client)]
+    {
+        let flows = vec![FlowRange { first: first as u16, last: last as u16 - 1 }];
         control.steer(&Steer { flows, place }).expect("there is such a place");
     }
 }
@@ -98,7 +100,7 @@ impl Role {
             Role::Reader { .. } => [CLIENT_FLOWS, 0, CLIENT_FLOWS, NIC_FLOWS][turn as usize % 4],
         };
         // Another one each time: messages that leave a client are spread by their flows.
-        first + turn / 4 % FLOWS
+        first + turn / 4 % USED_FLOWS
     }
 }
 
