@@ -393,14 +393,14 @@ impl<L: Link> Session<L> {
 
     fn poll_link(&mut self, index: usize, completed: &mut impl FnMut(bool, Completion<'_>)) -> Result<(), Broken> {
         let ClientLink { link, unsent, .. } = &mut self.links[index];
-        let first = link.next()?;
+        let has_replies = link.next()?.is_some();
         // While replies come in, requests go out in small batches: each flush costs both sides a cache miss.
-        if first.is_none() || *unsent >= BATCH {
+        if !has_replies || *unsent >= BATCH {
             link.flush();
             *unsent = 0;
         }
-        while let Some(bytes) = self.links[index].link.next()? {
-            let header = Header::parse(&bytes);
+        while let Some(words) = self.links[index].link.next()? {
+            let header = Header::parse(words);
             if let Ok(Header { kind: Kind::Continuation, .. }) = header {
                 if !self.forward(index) {
                     return Ok(());
@@ -459,7 +459,7 @@ impl<L: Link> Session<L> {
     /// Sends the message at the front of a link, which left its executor under way, on to the server that its flow names now. False if it has
     /// to wait.
     fn forward(&mut self, from: usize) -> bool {
-        let Ok(Some(words)) = self.links[from].link.next() else { return false };
+        let Ok(Some(&words)) = self.links[from].link.next() else { return false };
         let Ok(header) = Header::parse(&words) else { return false };
         let is_its = |slot: &&Slot| slot.under_way && slot.sequence == header.sequence && usize::from(slot.link) == from;
         if self.slots.get(usize::from(header.slot)).filter(is_its).is_some() {

@@ -70,7 +70,11 @@ impl<L: Link> Executor<L> {
         let Executor { sessions, deployments, current, handlers, pool, counters, last_execution, .. } = self;
         let Some(Some(state)) = sessions.get_mut(session) else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
-        let Some(origin) = Origin::of_request(&words) else { return self.admit_other(session, &words, now_ns) };
+        let fuel = words.fuel();
+        let Some(origin) = Origin::of_request(words) else {
+            let words = *words;
+            return self.admit_other(session, &words, now_ns);
+        };
         if state.last_target != Some(origin.target()) {
             match find(state, deployments, current, origin.target()) {
                 Ok(entry) => (state.last_target, state.last_handler) = (Some(origin.target()), entry),
@@ -84,7 +88,7 @@ impl<L: Link> Executor<L> {
         }
         let Some(index) = pool.free.pop() else { return Ok(false) };
         let activation = &mut pool.activations[index as usize];
-        prepare(activation, served, words.fuel());
+        prepare(activation, served, fuel);
         // Copies what arrived, and zeroes what the message before left behind that.
         let arrived = usize::from(origin.body_bytes());
         let used = arrived.max(activation.body_used as usize).min(BODY_BYTES_MAX);
@@ -115,9 +119,9 @@ impl<L: Link> Executor<L> {
         let Executor { sessions, counters, answer_body, .. } = self;
         let Some(state) = &mut sessions[session] else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
-        let header = Header::parse(&words).ok();
+        let header = Header::parse(words).ok();
         // What is no header has no target.
-        let origin = header.map_or(Origin::of_unknown(&words), |_| Origin::of_header(&words));
+        let origin = header.map_or(Origin::of_unknown(words), |_| Origin::of_header(words));
         let answer = match declined {
             Declined::NoRoom => {
                 state.wants_room = true;

@@ -287,7 +287,7 @@ impl RingLink {
 
 impl Link for RingLink {
     #[inline(always)]
-    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
+    fn next(&mut self) -> Result<Option<&HeaderWords>, Broken> {
         if self.current_bytes == 0 {
             if self.taken == self.received {
                 self.refresh_received()?;
@@ -303,7 +303,7 @@ impl Link for RingLink {
             self.current = header;
             self.current_bytes = length;
         }
-        Ok(Some(self.current))
+        Ok(Some(&self.current))
     }
 
     #[inline(always)]

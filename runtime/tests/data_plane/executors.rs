@@ -191,9 +191,9 @@ fn answer(executor: &mut Executor<RingLink>, client: &mut RingLink) -> Option<He
     (0..10).for_each(|_| {
         executor.turn(0);
     });
-    let words = client.next().unwrap()?;
+    let reply = Header::parse(client.next().unwrap()?).unwrap();
     client.advance();
-    Some(Header::parse(&words).unwrap())
+    Some(reply)
 }
 
 /// Messages that no client library sends are refused: headers that are none, replies, continuations, slots beyond the session's.
@@ -305,10 +305,11 @@ fn late_replies_are_not_taken_for_others() {
         let mut requests = Vec::new();
         while requests.len() < 3 {
             if let Some(words) = server.next().unwrap() {
+                let header = Header::parse(words).unwrap();
                 let mut body = [0; 8];
                 server.copy(0, &mut body);
                 server.advance();
-                requests.push((Header::parse(&words).unwrap(), body));
+                requests.push((header, body));
             } else {
                 std::thread::yield_now();
             }
@@ -327,8 +328,8 @@ fn late_replies_are_not_taken_for_others() {
     session.submit(target(0), None, &[4; 8], 4).unwrap();
     session.flush();
     while let Some(words) = server.next().unwrap() {
+        let header = Header::parse(words).unwrap();
         server.advance();
-        let header = Header::parse(&words).unwrap();
         server.send(&Header { kind: Kind::Reply, body_bytes: 0, ..header }.emit(), &[], &[]);
     }
     server.flush();
