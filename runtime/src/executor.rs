@@ -734,7 +734,8 @@ impl<L: Link> Executor<L> {
             },
         };
         let body = &activation.body()[..reply_bytes as usize];
-        let answer = Answer {
+        // Made where it is used: only a record needs it in memory.
+        let answer = || Answer {
             owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
             outcome,
             body_bytes: reply_bytes as u16,
@@ -742,10 +743,10 @@ impl<L: Link> Executor<L> {
             udma_operations: activation.udma_operations,
         };
         let claimed = served.handler.shape().claims && !under_way.to_claim;
-        if claimed && !state.session.slots.finish(request(&under_way.origin), &answer, body) {
+        if claimed && !state.session.slots.finish(request(&under_way.origin), &answer(), body) {
             return;
         }
-        send(state, &reply_header(&answer, &under_way.origin, state.session.id), body);
+        send(state, &reply_header(&answer(), &under_way.origin, state.session.id), body);
     }
 
     /// Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.

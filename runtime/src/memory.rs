@@ -207,6 +207,8 @@ impl Mapping {
 pub struct Circle {
     start: NonNull<AtomicU64>,
     words: usize,
+    /// What of a number of bytes, counted for ever, says in which line they end.
+    line_mask: usize,
     /// Keeps the words mapped.
     _mapping: Arc<Mapping>,
 }
@@ -220,28 +222,22 @@ impl Circle {
     /// So many words from `start` on; `None` if the mapping has no such words or they are not as many as a circle has.
     pub fn new(mapping: Arc<Mapping>, start: usize, words: usize) -> Option<Circle> {
         let first = NonNull::from(mapping.words().get(start..start.checked_add(words)?)?).cast();
-        (words.is_power_of_two() && words >= LINE_WORDS).then_some(Circle { start: first, words, _mapping: mapping })
+        let line_mask = words.checked_mul(8)?.checked_sub(CACHE_LINE_BYTES)?;
+        words.is_power_of_two().then_some(Circle { start: first, words, line_mask, _mapping: mapping })
     }
 
-    /// Its words.
+    /// Its length.
     #[inline]
-    pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `new` took so many words out of the mapping, which lives as long as `self`; every access goes through atomics.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    pub fn length_bytes(&self) -> u64 {
+        self.words as u64 * 8
     }
 
-    /// The index of the word that so many bytes, counted for ever, lead to.
-    #[inline]
-    pub fn index(&self, bytes: u64) -> usize {
-        (bytes / 8) as usize & (self.words - 1)
-    }
-
-    /// The cache line's worth of words in which that word lies.
+    /// The cache line's worth of words to which so many bytes, counted for ever, lead.
     #[inline(always)]
     pub fn line(&self, bytes: u64) -> &[AtomicU64; LINE_WORDS] {
-        let first = self.index(bytes) & !(LINE_WORDS - 1);
-        // SAFETY: the index is below `words`, which is a multiple of `LINE_WORDS`: so many words from there on lie inside.
-        unsafe { &*self.start.as_ptr().add(first).cast() }
+        // SAFETY: `new` took `words` words, as many as a power of two, out of the mapping, which lives as long as `self`. The mask is their
+        // length less a line, so what it leaves is the beginning of a line inside. Every access goes through atomics.
+        unsafe { &*self.start.as_ptr().byte_add(bytes as usize & self.line_mask).cast() }
     }
 }
 

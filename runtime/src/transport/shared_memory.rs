@@ -105,7 +105,8 @@ pub struct RingLink {
     received: u64,
     taken: u64,
     taken_visible: u64,
-    /// The record at `taken`, once its header was copied; its length field is checked. Its bytes are 0 if there is none.
+    /// The header of the record at `taken`, once it was copied; its length field is checked. The record's bytes on the ring, 0 if there is
+    /// none.
     current: HeaderWords,
     current_bytes: usize,
 }
@@ -116,15 +117,15 @@ struct Ring(Circle);
 
 impl Ring {
     fn bytes(&self) -> u64 {
-        self.0.words().len() as u64 * 8
+        self.0.length_bytes()
     }
 
-    /// Calls this with an address in each line of a record of so many bytes at a cursor.
+    /// Calls this with the address of each line of a record of so many bytes at a cursor.
     #[inline(always)]
     fn for_each_line(&self, cursor: u64, bytes: usize, visit: impl Fn(*const AtomicU64)) {
         let (mut at, end) = (cursor, cursor.wrapping_add(bytes as u64));
         while at != end {
-            visit(self.0.words().as_ptr().wrapping_add(self.0.index(at)));
+            visit(self.0.line(at).as_ptr());
             at = at.wrapping_add(RECORD_ALIGNMENT_BYTES as u64);
         }
     }
@@ -297,11 +298,12 @@ impl Link for RingLink {
             }
             let header = self.incoming.load_header(self.taken);
             let length = header.length_field() as usize;
-            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || record_bytes(length) as u64 > self.received - self.taken {
+            let bytes = record_bytes(length);
+            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || bytes as u64 > self.received - self.taken {
                 return Err(Broken::Record);
             }
             self.current = header;
-            self.current_bytes = length;
+            self.current_bytes = bytes;
         }
         Ok(Some(&self.current))
     }
@@ -309,15 +311,19 @@ impl Link for RingLink {
     #[inline(always)]
     fn copy(&mut self, offset: usize, destination: &mut [u8]) {
         debug_assert!(offset.is_multiple_of(8), "records are copied by words");
-        let there = self.current_bytes.saturating_sub(HEADER_BYTES + offset).min(destination.len());
+        let length = self.current.length_field() as usize;
+        let there = length.saturating_sub(HEADER_BYTES + offset).min(destination.len());
         let (inside, beyond) = destination.split_at_mut(there);
         self.incoming.load(self.taken, HEADER_BYTES + offset, inside);
-        beyond.fill(0);
+        // Seldom any: not worth a call that finds that out.
+        if !beyond.is_empty() {
+            beyond.fill(0);
+        }
     }
 
     #[inline(always)]
     fn advance(&mut self) {
-        let bytes = record_bytes(self.current_bytes);
+        let bytes = self.current_bytes;
         if self.received - self.taken > PREFETCH_BYTES {
             self.incoming.for_each_line(self.taken + PREFETCH_BYTES, bytes, prefetch_line);
         }
