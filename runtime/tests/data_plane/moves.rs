@@ -282,6 +282,6 @@ fn what_a_server_had_never_runs_in_the_client() {
     session.poll(|_| panic!("nobody has answered")).unwrap();
     session.flush();
     assert!(here.next().unwrap().is_none(), "it runs in the client");
-    let again = Header::parse(&second.next().unwrap().expect("the second server has it")).unwrap();
+    let again = Header::parse(second.next().unwrap().expect("the second server has it")).unwrap();
     assert_eq!((again.kind, again.slot, again.sequence), (Kind::Request, 0, 1));
 }
