@@ -131,7 +131,9 @@ fn stress(engine: &dyn Engine, shape: Shape, executors: u32, requests: u64) {
     expected.extend((0..RESIDENTS).map(|number| number * STEP));
     assert!(tree.records.keys().eq(&expected), "{} records where {} were inserted", tree.records.len(), expected.len());
     assert!(tree.records.iter().all(|(key, bytes)| *bytes == value(shape, *key)), "a torn value is left");
-    assert_eq!((tree.lost, tree.unknown), (0, 0), "tree nodes lost, and not known to their parents");
+    assert_eq!(tree.lost, 0, "tree nodes are lost");
+    // An insert that gives up leaves at most one of each level untold: whoever inserts there next tells it.
+    assert!(tree.unknown as u64 <= counts.busy * tree.levels as u64, "{} tree nodes unknown to their parents, {counts:?}", tree.unknown);
     assert!(counts.suspensions > requests, "messages were hardly ever suspended");
     println!(
         "{}: {requests} requests on {executors} executors, {counts:?}; {} records, {} tree nodes of {} bytes on {} levels",
