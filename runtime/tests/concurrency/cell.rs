@@ -133,7 +133,11 @@ fn stress(engine: &dyn Engine, shape: Shape, executors: u32, requests: u64) {
     assert!(tree.records.iter().all(|(key, bytes)| *bytes == value(shape, *key)), "a torn value is left");
     assert_eq!(tree.lost, 0, "tree nodes are lost");
     // An insert that gives up leaves at most one of each level untold: whoever inserts there next tells it.
-    assert!(tree.unknown as u64 <= counts.busy * tree.levels as u64, "{} tree nodes unknown to their parents, {counts:?}", tree.unknown);
+    assert!(
+        tree.unknown as u64 <= counts.busy * tree.levels as u64,
+        "{} tree nodes unknown to their parents, {counts:?}",
+        tree.unknown
+    );
     assert!(counts.suspensions > requests, "messages were hardly ever suspended");
     println!(
         "{}: {requests} requests on {executors} executors, {counts:?}; {} records, {} tree nodes of {} bytes on {} levels",
