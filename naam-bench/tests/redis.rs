@@ -77,6 +77,23 @@ fn redis_serves_the_same_workload() {
     }
 }
 
+/// NAAM's requests run where they were asked to, and its run says what each place did; Redis has no places.
+#[test]
+fn places_are_told_apart() {
+    if redis().is_none() {
+        return;
+    }
+    for (place, served) in [("nic", &["nic"][..]), ("client", &["client", "host"]), ("mixed", &["client", "nic", "host"])] {
+        let output = output(&["--json", "--seconds", "0.4", "--turns", "2", "--place", place]);
+        assert_eq!(output.status.code(), Some(0), "{place}: {}{}", text(&output.stdout), text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+        let places = report["places"].as_array().unwrap_or_else(|| panic!("--place {place} has places: {report}"));
+        let names: Vec<&str> = places.iter().filter_map(|place| place["place"].as_str()).collect();
+        assert_eq!(names, served, "--place {place}");
+        assert!(report["redis"].get("places").is_none(), "{report}");
+    }
+}
+
 /// However a run ends, its server ends with it, and nothing lies about.
 #[test]
 fn interrupted_runs_leave_no_server() {

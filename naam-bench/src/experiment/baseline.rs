@@ -90,7 +90,9 @@ pub fn run(options: &Options, plan: &Plan) -> Result<BaselineReport> {
     let cluster = open(plan, capacity)?;
     let clients = connect(plan, &cluster)?;
     let mut naam = Side::load(clients, table(plan, capacity), common.engine.name(), common.records, "NAAM")?;
+    cluster.steer()?;
     take_turns(options.turns, plan, &cluster, &mut naam, &mut yardstick, &mut streams)?;
+    cluster.steer_home()?;
     let report = report(plan, &program, &cluster, &mut naam, &mut yardstick, &streams)?;
     drop(naam);
     drop(yardstick);
