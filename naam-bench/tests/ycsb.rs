@@ -1,6 +1,7 @@
 //! The built program: exit codes, and a whole run whose report fits together. No test looks at a time.
 
 use serde_json::Value;
+use std::fs::OpenOptions;
 use std::process::{Command, Output};
 
 fn naam_bench(arguments: &[&str]) -> Output {
@@ -39,6 +40,22 @@ fn missing_clusters_exit_1() {
     let output = naam_bench(&["ycsb", "--records", "10", "--seconds", "0.1", "--cluster", "no-such-cluster-for-naam-bench"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no-such-cluster-for-naam-bench"), "{}", text(&output.stderr));
+}
+
+/// A report that nobody can have is a failure, in both of its forms.
+#[test]
+fn lost_reports_exit_1() {
+    for form in [&["--json"][..], &[]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("it is there to be written to");
+        let output = Command::new(env!("CARGO_BIN_EXE_naam-bench"))
+            .args(["ycsb", "--records", "1000", "--seconds", "0.2"])
+            .args(form)
+            .stdout(full)
+            .output()
+            .expect("the program starts");
+        assert_eq!(output.status.code(), Some(1), "{form:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("error: writing the report: No space left"), "{}", text(&output.stderr));
+    }
 }
 
 fn report(arguments: &[&str]) -> Value {
