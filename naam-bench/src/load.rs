@@ -236,6 +236,10 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
         loop {
             if timed && phase != Phase::Stop {
                 let current = if exhausted { Phase::Stop } else { self.shared.phase.get() };
+                if current != phase {
+                    // Since the last reading there may have been a stall: it belongs to the phase in which it was.
+                    now_ns = self.clock.now_ns();
+                }
                 if phase == Phase::WarmUp && current != Phase::WarmUp {
                     self.counts.measured = self.counts.close(0).only_wrong();
                     from_ns = now_ns;

@@ -288,9 +288,9 @@ impl Run {
         }
     }
 
-    /// Whether every request ended in the result that it had to, and every value was right.
+    /// Whether there was a request, every one ended in the result that it had to, and every value was right.
     pub fn stands(&self) -> bool {
-        self.values_wrong == 0 && self.errors.is_empty() && self.results.keys().all(|name| *name == "ok")
+        self.requests > 0 && self.values_wrong == 0 && self.errors.is_empty() && self.results.keys().all(|name| *name == "ok")
     }
 }
 
@@ -450,11 +450,12 @@ pub mod tests {
         fields
     }
 
-    /// One wrong value, one error or one result that should not be: each alone makes a report fall, in either run.
+    /// One wrong value, one error, one result that should not be, or no answer at all: each alone makes a report fall, in either run.
     #[test]
     fn a_report_falls_with_one_wrong_answer() {
         assert!(sample(true).stands());
-        let spoil: [fn(&mut Run); 3] = [
+        let spoil: [fn(&mut Run); 4] = [
+            |run| run.requests = 0,
             |run| run.values_wrong = 1,
             |run| run.errors = BTreeMap::from([("uncertain".to_owned(), 1)]),
             |run| run.results = BTreeMap::from([("not_found", 1)]),

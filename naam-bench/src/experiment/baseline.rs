@@ -139,6 +139,7 @@ fn report(
     streams: &[Stream],
 ) -> Result<BaselineReport> {
     let Yardstick { side, server, processor } = yardstick;
+    let ratios = naam.served.ratios_to(&side.served)?;
     let (naam_total, naam_records) = naam.finish("NAAM")?;
     let (redis_total, redis_records) = side.finish("Redis").map_err(|error| server.explain(error))?;
     let mut redis_run = side.served.run(&redis_total);
@@ -175,5 +176,5 @@ fn report(
         ratio_to_redis_max: 0.0,
         ratio_to_redis_turns: Vec::new(),
     };
-    Ok(report.with_ratios(&naam.served.ratios_to(&side.served)))
+    Ok(report.with_ratios(&ratios))
 }

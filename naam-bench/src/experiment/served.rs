@@ -3,6 +3,7 @@
 use crate::measurement::{Measurement, Ratios};
 use crate::mica;
 use crate::report::{Load, Run, rounded};
+use anyhow::{Result, bail};
 
 /// Turns of one engine or server, in order.
 pub struct Served {
@@ -47,12 +48,30 @@ impl Served {
     }
 
     /// The throughput of each turn over that of the same turn of `other`.
-    pub fn ratios_to(&self, other: &Served) -> Ratios {
-        let ratio = |(own, other): (&Measurement, &Measurement)| {
-            let other = other.throughput_ops_per_second();
-            if other > 0.0 { own.throughput_ops_per_second() / other } else { 0.0 }
-        };
-        Ratios { turns: self.turns.iter().zip(&other.turns).map(ratio).collect() }
+    ///
+    /// # Errors
+    /// If either answered nothing in a turn: that has no ratio, and the others do not speak for it.
+    pub fn ratios_to(&self, other: &Served) -> Result<Ratios> {
+        for one in [self, other] {
+            one.check_turns()?;
+        }
+        let ratio =
+            |(own, other): (&Measurement, &Measurement)| own.throughput_ops_per_second() / other.throughput_ops_per_second();
+        Ok(Ratios { turns: self.turns.iter().zip(&other.turns).map(ratio).collect() })
+    }
+
+    /// # Errors
+    /// If it answered nothing in a turn.
+    fn check_turns(&self) -> Result<()> {
+        let Some(empty) = self.turns.iter().position(|turn| turn.throughput_ops_per_second() == 0.0) else { return Ok(()) };
+        bail!(
+            "{} answered nothing in turn {} of {}, {:.3} s long: there is no ratio; measure for longer, with --seconds, or see what \
+             holds it up",
+            self.name,
+            empty + 1,
+            self.turns.len(),
+            self.turns[empty].elapsed.as_secs_f64()
+        )
     }
 }
 
@@ -62,5 +81,31 @@ pub fn load(loaded: &Measurement) -> Load {
         records: loaded.requests(),
         seconds: rounded(loaded.elapsed.as_secs_f64(), 6),
         throughput_ops_per_second: rounded(loaded.throughput_ops_per_second(), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn served(name: &'static str, turns: &[u64]) -> Served {
+        let mut served = Served::new(name);
+        for requests in turns {
+            let results = [(mica::OK, *requests)].into();
+            served.add((Measurement { elapsed: Duration::from_secs(2), results, ..Measurement::default() }, Vec::new()));
+        }
+        served
+    }
+
+    /// A turn in which either side answered nothing is an error that names it, not a ratio.
+    #[test]
+    fn empty_turns_have_no_ratio() {
+        let (jit, redis) = (served("jit", &[40, 60]), served("redis", &[20, 20]));
+        assert_eq!(jit.ratios_to(&redis).unwrap().turns, [2.0, 3.0]);
+        for (jit, redis) in [(&jit, &served("redis", &[20, 0])), (&served("redis", &[20, 0]), &redis)] {
+            let error = jit.ratios_to(redis).unwrap_err().to_string();
+            assert!(error.starts_with("redis answered nothing in turn 2 of 2, 2.000 s long"), "{error}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::report::{Comparison, FORMAT, Machine, Parameters, Report};
 use crate::workload::mix::Workload;
 use crate::workload::stream::{RECORDS_MAX, Stream};
 use crate::workload::values::Stamp;
-use anyhow::Result;
+use anyhow::{Error, Result};
 use std::time::Duration;
 
 /// Records for which there is room, for each second in which records are inserted. When they are used up, the run ends early.
@@ -52,7 +52,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let swept = sessions.sweep(&shared, "")?;
     drop(sessions);
     let stream_requests = streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0);
-    let report = report(plan, &cluster, &Outcome { loaded, served, swept, stream_requests });
+    let report = report(plan, &cluster, &Outcome { loaded, served, swept, stream_requests })?;
     cluster.close()?;
     Ok(report)
 }
@@ -146,13 +146,14 @@ fn take_turns(
     Ok(served)
 }
 
-fn report(plan: &Plan, cluster: &Cluster, outcome: &Outcome) -> Report {
+fn report(plan: &Plan, cluster: &Cluster, outcome: &Outcome) -> Result<Report> {
     let Outcome { loaded, served, swept, .. } = outcome;
     let mut totals: Vec<Measurement> = served.iter().map(Served::total).collect();
     totals[0].add_client(loaded.clone().only_wrong());
     totals[0].add_client(swept.clone().only_wrong());
-    let comparison = served.get(1).map(|native| Comparison::new(native.run(&totals[1]), &served[0].ratios_to(native)));
-    Report {
+    let compare = |native: &Served| Ok::<_, Error>(Comparison::new(native.run(&totals[1]), &served[0].ratios_to(native)?));
+    let comparison = served.get(1).map(compare).transpose()?;
+    Ok(Report {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION"),
         experiment: plan.experiment,
@@ -162,7 +163,7 @@ fn report(plan: &Plan, cluster: &Cluster, outcome: &Outcome) -> Report {
         run: served[0].run(&totals[0]),
         records_checked_at_end: swept.values_checked,
         comparison,
-    }
+    })
 }
 
 pub(super) fn parameters(plan: &Plan, cluster: &Cluster, stream_requests: u64) -> Parameters {

@@ -157,6 +157,10 @@ impl<'a, L: Link, T: Clock> Client<'a, L, T> {
         let mut from_ns = now_ns;
         loop {
             let current = self.phase.get();
+            if current != phase {
+                // Since the last reading there may have been a stall: it belongs to the phase in which it was.
+                now_ns = self.clock.now_ns();
+            }
             if phase == Phase::WarmUp && current != Phase::WarmUp {
                 self.counts.close(0);
                 from_ns = now_ns;

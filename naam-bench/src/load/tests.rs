@@ -121,6 +121,57 @@ impl Connection for Server {
     }
 }
 
+/// Answers nothing. While its client waits, a second passes and the run goes on to its next phase.
+struct Stalled<'a> {
+    shared: &'a Shared,
+    clock: &'a TurnedClock,
+    waiting: Vec<u32>,
+}
+
+/// A clock that only its owner turns.
+#[derive(Default)]
+struct TurnedClock(AtomicU64);
+
+impl Clock for TurnedClock {
+    fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Connection for Stalled<'_> {
+    fn submit(&mut self, _: Handler, _: u64, tag: u32, _: &[u8]) -> Result<bool, String> {
+        self.waiting.push(tag);
+        Ok(true)
+    }
+
+    fn poll(&mut self, take: &mut impl FnMut(u32, Answer<'_>)) -> Result<usize, String> {
+        if self.shared.phase.get() != Phase::Stop {
+            return Ok(0);
+        }
+        let outcome = Err(Fault::Ended("late".to_owned()));
+        let answer = Answer { outcome, body: &[], suspensions: 0, udma_operations: 0, place: Place::Host };
+        Ok(self.waiting.drain(..).map(|tag| take(tag, answer.clone())).count())
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        self.clock.0.fetch_add(1_000_000_000, Ordering::Relaxed);
+        let next = if self.shared.phase.get() == Phase::WarmUp { Phase::Measure } else { Phase::Stop };
+        self.shared.enter(next);
+        Ok(())
+    }
+}
+
+/// A stall at the end of a phase belongs to it: one before the measurement is no part of it, one at its end is.
+#[test]
+fn stalls_are_measured_where_they_were() {
+    let (shared, clock) = (Shared::new(Workload::C.stamp(), RECORDS, 8, 64, None), TurnedClock::default());
+    let mut server = Stalled { shared: &shared, clock: &clock, waiting: Vec::new() };
+    let mut stream = Stream::draw(&mix(Workload::C), Distribution::Uniform, RECORDS, 1, 0, 9);
+    let client = Client::new(&mut server, &shared, &clock, 4);
+    let measured = client.run(Source::Stream(&mut stream, Distribution::Uniform)).unwrap();
+    assert_eq!((clock.now_ns(), measured.elapsed, measured.requests()), (2_000_000_000, Duration::from_secs(1), 4));
+}
+
 const RECORDS: u64 = 2000;
 
 fn mix(workload: Workload) -> Mix {

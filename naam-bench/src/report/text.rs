@@ -131,7 +131,9 @@ pub(super) fn failures(out: &mut String, runs: &[&Run]) {
     for example in runs.iter().flat_map(|run| &run.wrong_examples) {
         let _ = writeln!(out, "wrong value: {example}");
     }
-    if !runs.iter().all(|run| run.stands()) {
+    if runs.iter().any(|run| run.requests == 0) {
+        out.push_str("This run failed: no request was answered in that time.\n");
+    } else if !runs.iter().all(|run| run.stands()) {
         out.push_str("This run failed: a request ended in something other than ok, or a value was wrong.\n");
     }
 }
