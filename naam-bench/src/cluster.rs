@@ -6,6 +6,7 @@ use crate::args::{Engine, PlaceChoice};
 use crate::cell::TREE;
 use crate::connection::{SessionConnection, Targets};
 use crate::interruption;
+use crate::measurement::{BusyNs, Worker};
 use crate::mica::TABLE;
 use crate::native::{Native, Reader};
 use crate::report::Place;
@@ -19,7 +20,7 @@ use runtime::message::{self, FLOWS};
 use runtime::node::{Node, Options, embedded_name};
 use runtime::place;
 use runtime::place::NativePrograms;
-use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, Status, Steer};
+use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceStatus, Status, Steer};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
@@ -286,8 +287,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// For each executor, the time that it has worked so far, in nanoseconds.
-    pub fn busy_ns(&self) -> Result<Vec<u64>> {
+    /// How long each executor has worked so far.
+    pub fn busy_ns(&self) -> Result<BusyNs> {
         Ok(busy_ns(&self.control.status()?))
     }
 
@@ -329,14 +330,22 @@ fn own_name(what: &str) -> String {
     format!("naam-bench-{}-{what}", std::process::id())
 }
 
-/// The places of a cluster.
+/// The places of a cluster, in the order of [`message::Place`].
 pub fn places(status: &Status) -> Vec<Place> {
-    status.places.iter().map(|place| Place { kind: place.place.to_string(), executors: place.executors.len() as u64 }).collect()
+    let mut places: Vec<&PlaceStatus> = status.places.iter().collect();
+    places.sort_by_key(|place| place.place);
+    places.into_iter().map(|place| Place { kind: place.place.to_string(), executors: place.executors.len() as u64 }).collect()
 }
 
-/// For each executor, the time that it has worked so far, in nanoseconds.
-pub fn busy_ns(status: &Status) -> Vec<u64> {
-    status.places.iter().flat_map(|place| &place.executors).map(|executor| executor.counters.busy_ns).collect()
+/// How long each executor has worked so far.
+pub fn busy_ns(status: &Status) -> BusyNs {
+    let executors = status.places.iter().flat_map(|place| place.executors.iter().map(move |executor| (place, executor)));
+    executors
+        .map(|(place, executor)| {
+            let worker = Worker { place: place.place, incarnation: place.incarnation, executor: executor.executor };
+            (worker, executor.counters.busy_ns)
+        })
+        .collect()
 }
 
 fn choice(engine: Engine) -> EngineChoice {

@@ -27,6 +27,47 @@ impl Default for AtPlace {
     }
 }
 
+/// Who works, from a start to an end: an executor that is started again is another one, and its count begins anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Worker {
+    /// The executor's place; none for another server's thread.
+    pub place: Place,
+    /// Which start of the place it belongs to.
+    pub incarnation: u32,
+    /// Its number.
+    pub executor: u16,
+}
+
+impl Worker {
+    /// The only thread of another server.
+    pub const FOREIGN: Worker = Worker { place: Place::None, incarnation: 0, executor: 0 };
+}
+
+/// How long each had worked at some moment, in nanoseconds.
+pub type BusyNs = BTreeMap<Worker, u64>;
+
+/// The share of a time in which each worked, in percent; nothing of those of whom it is not known.
+pub type BusyPercent = BTreeMap<Worker, f64>;
+
+/// The shares in the time between two readings. Who was not there at both has none.
+pub fn busy_percent(before: &BusyNs, after: &BusyNs, elapsed: Duration) -> BusyPercent {
+    let share = |(worker, after): (&Worker, &u64)| {
+        let busy_ns = after.saturating_sub(*before.get(worker)?);
+        Some((*worker, (busy_ns as f64 * 100.0 / elapsed.as_nanos() as f64).min(100.0)))
+    };
+    after.iter().filter_map(share).collect()
+}
+
+/// The shares on average over turns of the same length. Who was not there in all of them has none.
+pub fn mean_percent(turns: &[BusyPercent]) -> BusyPercent {
+    let Some(first) = turns.first() else { return BusyPercent::new() };
+    let mean = |worker: &Worker| {
+        let shares: Option<Vec<f64>> = turns.iter().map(|turn| turn.get(worker).copied()).collect();
+        shares.map(|shares| (*worker, shares.iter().sum::<f64>() / shares.len() as f64))
+    };
+    first.keys().filter_map(mean).collect()
+}
+
 fn latencies() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are those of the histogram")
 }
@@ -243,6 +284,23 @@ mod tests {
         assert!((ratios(&[0.9, 0.7, 0.8, 1.0]).median() - 0.85).abs() < 1e-12);
         assert_eq!((ratios(&[0.9, 0.7]).min(), ratios(&[0.9, 0.7]).max()), (0.7, 0.9));
         assert_eq!(ratios(&[]).median(), 0.0);
+    }
+
+    /// A worker that was not there at both readings, or in every turn, has no share: its number says nothing of another one's work.
+    #[test]
+    fn unknown_work_is_left_out() {
+        let worker = |place, incarnation, executor| Worker { place, incarnation, executor };
+        let (host, nic) = (worker(Place::Host, 1, 1), worker(Place::Nic, 1, 2));
+        // The NIC's place dies and is started again, under the same number and under another one.
+        let (same, other) = (worker(Place::Nic, 2, 2), worker(Place::Nic, 2, 3));
+        let before = BusyNs::from([(host, 1_000_000_000), (nic, 7_000_000_000)]);
+        let share = |after: BusyNs| busy_percent(&before, &after, Duration::from_secs(2));
+        assert_eq!(share([(host, 2_000_000_000), (same, 7_500_000_000)].into()), [(host, 50.0)].into());
+        assert_eq!(share([(host, 2_000_000_000), (other, 10)].into()), [(host, 50.0)].into());
+        let both = share([(host, 1_500_000_000), (nic, 99_000_000_000)].into());
+        assert_eq!(both, [(host, 25.0), (nic, 100.0)].into());
+        assert_eq!(mean_percent(&[both.clone(), [(host, 75.0), (other, 1.0)].into()]), [(host, 50.0)].into());
+        assert_eq!(mean_percent(&[both, BusyPercent::new()]), BusyPercent::new());
     }
 
     /// A thousand wrong values are counted, a few described.

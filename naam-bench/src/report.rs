@@ -7,7 +7,7 @@ pub mod invoke;
 pub mod text;
 
 use crate::application::Application;
-use crate::measurement::{AtPlace, Measurement, Ratios};
+use crate::measurement::{AtPlace, BusyPercent, Measurement, Ratios, Worker};
 use crate::workload::distribution::{Distribution, THETA};
 use crate::workload::mix::{Mix, Workload};
 use runtime::message;
@@ -221,11 +221,13 @@ pub struct PlaceRun {
     pub udma_operations_per_request: f64,
     /// Suspensions of a request, on average.
     pub suspensions_per_request: f64,
+    /// Share of the measured time in which its executors worked, in percent, each.
+    pub executor_utilisation_percent: Vec<f64>,
 }
 
 impl PlaceRun {
     /// Of each place that answered requests.
-    fn all(measured: &Measurement) -> Vec<PlaceRun> {
+    fn all(measured: &Measurement, busy: &BusyPercent) -> Vec<PlaceRun> {
         let (all, seconds) = (measured.requests().max(1) as f64, measured.elapsed.as_secs_f64().max(1e-9));
         let of = |(place, counts): (&message::Place, &AtPlace)| {
             let requests = counts.latency_ns.len() as f64;
@@ -237,10 +239,16 @@ impl PlaceRun {
                 latency_us_p99: counts.latency_ns.value_at_percentile(99.0) as f64 / 1000.0,
                 udma_operations_per_request: rounded(counts.udma_operations as f64 / requests, 4),
                 suspensions_per_request: rounded(counts.suspensions as f64 / requests, 4),
+                executor_utilisation_percent: utilisation(busy, |worker| worker.place == *place),
             }
         };
         measured.places.iter().filter(|(_, counts)| !counts.latency_ns.is_empty()).map(of).collect()
     }
+}
+
+/// The shares of these workers.
+fn utilisation(busy: &BusyPercent, of: impl Fn(&Worker) -> bool) -> Vec<f64> {
+    busy.iter().filter(|(worker, _)| of(worker)).map(|(_, percent)| rounded(*percent, 1)).collect()
 }
 
 /// A run beside the one that was asked for.
@@ -260,8 +268,8 @@ pub struct Comparison {
 
 impl Run {
     /// A run out of what was measured; `name` names the handlers' results.
-    pub fn new(engine: &'static str, measured: &Measurement, utilisation_percent: Vec<f64>, name: fn(i32) -> &'static str) -> Run {
-        let mut places = PlaceRun::all(measured);
+    pub fn new(engine: &'static str, measured: &Measurement, busy: &BusyPercent, name: fn(i32) -> &'static str) -> Run {
+        let mut places = PlaceRun::all(measured, busy);
         if places.iter().all(|run| run.place == message::Place::Host.name()) {
             places.clear();
         }
@@ -278,7 +286,7 @@ impl Run {
             udma_operations_per_request: Some(rounded(measured.udma_operations_per_request(), 4)),
             suspensions_per_request: Some(rounded(measured.suspensions_per_request(), 4)),
             places,
-            executor_utilisation_percent: utilisation_percent.into_iter().map(|percent| rounded(percent, 1)).collect(),
+            executor_utilisation_percent: utilisation(busy, |_| true),
             results,
             busy: measured.busy,
             errors: measured.errors.clone(),
@@ -351,6 +359,36 @@ pub mod tests {
     use super::*;
     use std::time::Duration;
 
+    /// Executors of these places, one after another, with their shares.
+    pub fn busy(shares: &[(message::Place, f64)]) -> BusyPercent {
+        let worker = |((place, percent), executor): (&(message::Place, f64), u16)| {
+            (Worker { place: *place, incarnation: 1, executor }, *percent)
+        };
+        shares.iter().zip(1..).map(worker).collect()
+    }
+
+    /// A report with a part of the work at each place, which are the `places` of the run.
+    pub fn mixed() -> Report {
+        let mut report = sample(true);
+        let mut measured = Measurement { elapsed: Duration::from_secs(2), ..Measurement::default() };
+        for (place, latency_ns) in [(message::Place::Host, 20_000), (message::Place::Nic, 50_000), (message::Place::Client, 30_000)]
+        {
+            let at = measured.places.entry(place).or_default();
+            at.latency_ns.record_n(latency_ns, 1000).unwrap();
+            measured.latency_ns.record_n(latency_ns, 1000).unwrap();
+            (at.udma_operations, at.suspensions) = (3000, 2000);
+            measured.udma_operations += 3000;
+            measured.suspensions += 2000;
+            measured.values_checked += 1000;
+        }
+        measured.results = BTreeMap::from([(0, 3000)]);
+        let shares = [(message::Place::Host, 10.0), (message::Place::Host, 20.0), (message::Place::Nic, 98.0)];
+        report.run = Run::new("jit", &measured, &busy(&shares), |_| "ok");
+        report.parameters.places =
+            vec![Place { kind: "nic".to_owned(), executors: 1 }, Place { kind: "host".to_owned(), executors: 2 }];
+        report
+    }
+
     /// A report with every field filled, the same each time.
     pub fn sample(compared: bool) -> Report {
         let mut measured = Measurement { elapsed: Duration::from_millis(5000), ..Measurement::default() };
@@ -390,12 +428,12 @@ pub mod tests {
             },
             machine: Machine { cores: 2, cpu_model: "Example CPU".to_owned(), kernel: "6.18.0".to_owned() },
             load: Load { records: 1_000_000, seconds: 0.41, throughput_ops_per_second: 2_439_024.4 },
-            run: Run::new("jit", &measured, vec![97.12], name),
+            run: Run::new("jit", &measured, &busy(&[(message::Place::Host, 97.12)]), name),
             records_checked_at_end: 1_000_000,
             comparison: compared.then(|| {
                 measured.elapsed = Duration::from_millis(4100);
                 let ratios = Ratios { turns: vec![0.81, 0.80, 0.84, 0.82, 0.83] };
-                Comparison::new(Run::new("native", &measured, vec![96.4], name), &ratios)
+                Comparison::new(Run::new("native", &measured, &busy(&[(message::Place::Host, 96.4)]), name), &ratios)
             }),
         }
     }
@@ -421,7 +459,7 @@ pub mod tests {
     /// Every field of the JSON has its row in the documentation.
     #[test]
     fn every_field_is_documented() {
-        let fields = assert_documented(&serde_json::to_value(sample(true)).unwrap());
+        let fields = assert_documented(&serde_json::to_value(mixed()).unwrap());
         assert!(fields > 60, "only {fields} fields were seen");
     }
 

@@ -6,7 +6,7 @@ use super::store::{capacity, connect, draw, open, parameters, table};
 use crate::args::{Plan, Redis as Options};
 use crate::cluster::Cluster;
 use crate::load::Shared;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, Worker};
 use crate::redis::connection::RedisConnection;
 use crate::redis::server::{self, Server};
 use crate::report::baseline::{BaselineReport, Processors, Redis};
@@ -123,7 +123,7 @@ fn take_turns(
         streams.iter_mut().zip(&positions).for_each(|(stream, position)| stream.go_to(*position));
         let Yardstick { side: Side { clients, shared, served, .. }, server, .. } = yardstick;
         let mut turn = Turn { shared, streams: &mut *streams, distribution, seconds, progress: &progress, done: &mut done };
-        let measured = clients.measure(&mut turn, || Some(vec![server.busy_ns()?]));
+        let measured = clients.measure(&mut turn, || Some([(Worker::FOREIGN, server.busy_ns()?)].into()));
         served.add(measured.map_err(|error| server.explain(error))?);
     }
     progress.finish_and_clear();

@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::connection::SessionConnection;
 use crate::load::{Client, Connection, Phase, Shared, Source};
-use crate::measurement::Measurement;
+use crate::measurement::{BusyNs, BusyPercent, Measurement, busy_percent};
 use crate::workload::distribution::Distribution;
 use crate::workload::stream::Stream;
 use anyhow::{Result, anyhow};
@@ -43,13 +43,13 @@ impl ClusterClients {
         Ok(Clients::new(connections, processors, window))
     }
 
-    /// Runs the streams against one engine for so long, after a warm-up; returns how busy the executors were, too, in percent each.
+    /// Runs the streams against one engine for so long, after a warm-up; returns how busy the executors were, too.
     pub fn measure_engine(
         &mut self,
         cluster: &Cluster,
         engine: crate::args::Engine,
         turn: &mut Turn<'_>,
-    ) -> Result<(Measurement, Vec<f64>)> {
+    ) -> Result<(Measurement, BusyPercent)> {
         let targets = cluster.targets(engine)?;
         self.connections.iter_mut().for_each(|connection| connection.turn_to(targets));
         self.measure(turn, || cluster.busy_ns().ok())
@@ -93,9 +93,9 @@ impl<C: Connection + Send> Clients<C> {
         swept
     }
 
-    /// Runs the streams for so long, after a warm-up; returns how busy the threads that serve were, too, in percent each: `busy_ns` tells
-    /// how long each has worked so far, in nanoseconds, if anybody knows.
-    pub fn measure(&mut self, turn: &mut Turn<'_>, busy_ns: impl Fn() -> Option<Vec<u64>>) -> Result<(Measurement, Vec<f64>)> {
+    /// Runs the streams for so long, after a warm-up; returns how busy the threads that serve were, too: `busy_ns` tells how long each has
+    /// worked so far, if anybody knows.
+    pub fn measure(&mut self, turn: &mut Turn<'_>, busy_ns: impl Fn() -> Option<BusyNs>) -> Result<(Measurement, BusyPercent)> {
         let Turn { shared, streams, distribution, seconds, progress, done } = turn;
         let (shared, distribution, seconds) = (*shared, *distribution, *seconds);
         let mut streams: Vec<Option<&mut Stream>> = streams.iter_mut().map(Some).collect();
@@ -186,14 +186,14 @@ pub struct Timing<P, B> {
     enter: P,
     busy_ns: B,
     /// When the measurement began, and how long each serving thread had worked then, if anybody knows.
-    before: Option<(Instant, Option<Vec<u64>>)>,
+    before: Option<(Instant, Option<BusyNs>)>,
     /// The same when it ended.
-    after: Option<(Instant, Option<Vec<u64>>)>,
+    after: Option<(Instant, Option<BusyNs>)>,
 }
 
-impl<P: Fn(Phase), B: Fn() -> Option<Vec<u64>>> Timing<P, B> {
+impl<P: Fn(Phase), B: Fn() -> Option<BusyNs>> Timing<P, B> {
     /// Lets clients `enter` the warm-up; they measure for so many seconds then. `busy_ns` tells how long each serving thread has worked so
-    /// far, in nanoseconds.
+    /// far.
     pub fn new(seconds: Duration, enter: P, busy_ns: B) -> Timing<P, B> {
         enter(Phase::WarmUp);
         Timing { seconds, enter, busy_ns, before: None, after: None }
@@ -216,14 +216,11 @@ impl<P: Fn(Phase), B: Fn() -> Option<Vec<u64>>> Timing<P, B> {
     }
 
     /// The share of the measured time in which each serving thread worked; nothing if that is not known.
-    pub fn busy_percent(&self) -> Vec<f64> {
-        let (Some((from, Some(before))), Some((to, Some(after)))) = (&self.before, &self.after) else { return Vec::new() };
-        let elapsed_ns = (*to - *from).as_nanos() as f64;
-        before
-            .iter()
-            .zip(after)
-            .map(|(before, after)| (after.saturating_sub(*before) as f64 * 100.0 / elapsed_ns).min(100.0))
-            .collect()
+    pub fn busy_percent(&self) -> BusyPercent {
+        match (&self.before, &self.after) {
+            (Some((from, Some(before))), Some((to, Some(after)))) => busy_percent(before, after, *to - *from),
+            _ => BusyPercent::new(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::invoke::client::{Answers, Client};
 use crate::invoke::messages::{Encoding, MESSAGES_BYTES_MAX, Messages};
 use crate::invoke::template::Template;
 use crate::load::{CurrentPhase, Phase};
+use crate::measurement::BusyPercent;
 use crate::report::invoke::{InvokeReport, Parameters};
 use crate::report::{FORMAT, Machine};
 use anyhow::{Context, Result, anyhow, bail};
@@ -92,7 +93,7 @@ pub fn run(options: &Invoke) -> Result<InvokeReport, Failure> {
         places: places(&status),
         cluster: options.cluster.clone(),
     };
-    Ok(InvokeReport::new(FORMAT, parameters, Machine::here(), &answers, busy_percent))
+    Ok(InvokeReport::new(FORMAT, parameters, Machine::here(), &answers, &busy_percent))
 }
 
 fn read(options: &Invoke) -> Result<Value> {
@@ -140,7 +141,7 @@ fn measure(
     status: &Status,
     handler: &Handler,
     messages: &[Messages],
-) -> Result<(Answers, Vec<f64>)> {
+) -> Result<(Answers, BusyPercent)> {
     let executors: usize = status.places.iter().map(|place| place.executors.len()).sum();
     let processors = processors(options.clients as usize, executors);
     let reply_bytes = handler.declared().manifest.reply_bytes_max as usize;

@@ -1,6 +1,6 @@
 //! What one engine, or server, did in all its turns.
 
-use crate::measurement::{Measurement, Ratios};
+use crate::measurement::{BusyPercent, Measurement, Ratios, mean_percent};
 use crate::mica;
 use crate::report::{Load, Run, rounded};
 use anyhow::{Result, bail};
@@ -11,8 +11,8 @@ pub struct Served {
     pub name: &'static str,
     /// What was counted in each turn.
     pub turns: Vec<Measurement>,
-    /// How busy each of its threads was in each turn, in percent.
-    pub busy_percent: Vec<Vec<f64>>,
+    /// How busy its threads were in each turn.
+    pub busy_percent: Vec<BusyPercent>,
 }
 
 impl Served {
@@ -22,7 +22,7 @@ impl Served {
     }
 
     /// Adds a turn.
-    pub fn add(&mut self, (measured, busy_percent): (Measurement, Vec<f64>)) {
+    pub fn add(&mut self, (measured, busy_percent): (Measurement, BusyPercent)) {
         self.turns.push(measured);
         self.busy_percent.push(busy_percent);
     }
@@ -35,16 +35,9 @@ impl Served {
         })
     }
 
-    /// How busy each thread was, on average over the turns.
-    fn busy_percent(&self) -> Vec<f64> {
-        let threads = self.busy_percent.iter().map(Vec::len).min().unwrap_or(0);
-        let mean = |thread: usize| self.busy_percent.iter().map(|turn| turn[thread]).sum::<f64>() / self.busy_percent.len() as f64;
-        (0..threads).map(mean).collect()
-    }
-
     /// The run for a report; `total` is that of the turns, and what was found wrong outside them.
     pub fn run(&self, total: &Measurement) -> Run {
-        Run::new(self.name, total, self.busy_percent(), mica::result_name)
+        Run::new(self.name, total, &mean_percent(&self.busy_percent), mica::result_name)
     }
 
     /// The throughput of each turn over that of the same turn of `other`.
@@ -93,7 +86,7 @@ mod tests {
         let mut served = Served::new(name);
         for requests in turns {
             let results = [(mica::OK, *requests)].into();
-            served.add((Measurement { elapsed: Duration::from_secs(2), results, ..Measurement::default() }, Vec::new()));
+            served.add((Measurement { elapsed: Duration::from_secs(2), results, ..Measurement::default() }, BusyPercent::new()));
         }
         served
     }

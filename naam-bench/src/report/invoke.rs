@@ -1,8 +1,9 @@
 //! The report of `naam-bench invoke`: what one handler answered to a user's messages, and what that took.
 
-use super::text::{decimal, surroundings};
-use super::{Latency, Machine, Place, rounded};
+use super::text::{average, decimal, executors_busy, surroundings};
+use super::{Latency, Machine, Place, rounded, utilisation};
 use crate::invoke::client::Answers;
+use crate::measurement::BusyPercent;
 use naamc::abi::error_meaning;
 use naamc::quantity::{counted, grouped};
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub struct InvokeReport {
     pub suspensions_per_request: f64,
     /// Share of the measured time in which each executor of the cluster worked, in percent; for whomever.
     pub executor_utilisation_percent: Vec<f64>,
+    /// The same by place.
+    pub places: Vec<PlaceBusy>,
     /// Requests by the handler's result.
     pub results: BTreeMap<i32, u64>,
     /// Requests with results beyond those that are told apart.
@@ -83,6 +86,15 @@ pub struct Parameters {
     pub cluster: String,
 }
 
+/// A place, and how busy its executors were.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceBusy {
+    /// `nic` or `host`.
+    pub place: &'static str,
+    /// Share of the measured time in which its executors worked, in percent, each.
+    pub executor_utilisation_percent: Vec<f64>,
+}
+
 /// An executor, and what it answered.
 #[derive(Clone, Debug, Serialize)]
 pub struct Executor {
@@ -96,17 +108,19 @@ pub struct Executor {
 
 impl InvokeReport {
     /// A report out of what came back.
-    pub fn new(
-        format: u32,
-        parameters: Parameters,
-        machine: Machine,
-        answers: &Answers,
-        utilisation_percent: Vec<f64>,
-    ) -> InvokeReport {
+    pub fn new(format: u32, parameters: Parameters, machine: Machine, answers: &Answers, busy: &BusyPercent) -> InvokeReport {
         let measured = &answers.measured;
         let requests = measured.requests() + answers.results_other;
         let per = |count: u64, whole: f64| if whole > 0.0 { count as f64 / whole } else { 0.0 };
         let executors = answers.executors.iter();
+        let mut places: Vec<PlaceBusy> = Vec::new();
+        for worker in busy.keys() {
+            let place = worker.place.name();
+            if places.last().is_none_or(|last| last.place != place) {
+                let executor_utilisation_percent = utilisation(busy, |other| other.place == worker.place);
+                places.push(PlaceBusy { place, executor_utilisation_percent });
+            }
+        }
         InvokeReport {
             format,
             version: env!("CARGO_PKG_VERSION"),
@@ -119,7 +133,8 @@ impl InvokeReport {
             latency: Latency::of(measured),
             udma_operations_per_request: rounded(per(measured.udma_operations, requests as f64), 4),
             suspensions_per_request: rounded(per(measured.suspensions, requests as f64), 4),
-            executor_utilisation_percent: utilisation_percent.into_iter().map(|percent| rounded(percent, 1)).collect(),
+            executor_utilisation_percent: utilisation(busy, |_| true),
+            places,
             results: measured.results.clone(),
             results_other: answers.results_other,
             busy: measured.busy,
@@ -149,9 +164,9 @@ pub fn render(report: &InvokeReport) -> String {
     }
     row("UDMA operations", format!("{:.2}", report.udma_operations_per_request), "per request");
     row("suspensions", format!("{:.2}", report.suspensions_per_request), "per request");
-    let busy = &report.executor_utilisation_percent;
-    if !busy.is_empty() {
-        row("executors busy", format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64), "% of the time");
+    for PlaceBusy { place, executor_utilisation_percent: busy } in &report.places {
+        let prefix = if report.parameters.places.len() > 1 { format!("{place} ") } else { String::new() };
+        row(&format!("{prefix}{}", executors_busy(busy.len() > 1)), average(busy), "% of the time");
     }
     row("requests", grouped(report.requests), "");
     let mut results: Vec<(i32, u64)> = report.results.iter().map(|(result, count)| (*result, *count)).collect();
@@ -197,9 +212,10 @@ fn head(parameters: &Parameters, machine: &Machine) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{assert_documented, assert_golden, sample};
+    use super::super::tests::{assert_documented, assert_golden, busy, sample};
     use super::*;
     use crate::measurement::Measurement;
+    use runtime::message;
     use std::time::Duration;
 
     fn report() -> InvokeReport {
@@ -224,7 +240,8 @@ mod tests {
             places: vec![Place { kind: "host".to_owned(), executors: 2 }],
             cluster: "default".to_owned(),
         };
-        InvokeReport::new(0, parameters, sample.machine, &Answers { measured, results_other: 50, executors }, vec![41.0, 57.25])
+        let shares = busy(&[(message::Place::Host, 41.0), (message::Place::Host, 57.25)]);
+        InvokeReport::new(0, parameters, sample.machine, &Answers { measured, results_other: 50, executors }, &shares)
     }
 
     fn failed() -> InvokeReport {
@@ -252,6 +269,23 @@ mod tests {
         assert!(!failed().stands());
         let silent = InvokeReport { requests: 0, ..report() };
         assert!(!silent.stands() && render(&silent).contains("no request was answered"));
+    }
+
+    /// A cluster with a NIC says how busy each place was; what is not known of one is not said of it.
+    #[test]
+    fn places_say_how_busy_they_were() {
+        let mut parameters = report().parameters;
+        parameters.places.insert(0, Place { kind: "nic".to_owned(), executors: 1 });
+        let of = |shares: &[(message::Place, f64)]| {
+            let machine = report().machine;
+            render(&InvokeReport::new(0, parameters.clone(), machine, &Answers::default(), &busy(shares)))
+        };
+        let [host, nic] = [message::Place::Host, message::Place::Nic];
+        let text = of(&[(host, 41.0), (host, 59.0), (nic, 7.0)]);
+        let rows: Vec<&str> = text.lines().filter(|line| line.contains("busy")).map(str::trim).collect();
+        assert!(rows.len() == 2 && rows[0].starts_with("nic executors busy  ") && rows[0].contains(" 7  %"), "{rows:?}");
+        assert!(rows[1].starts_with("host executors busy (average)  ") && rows[1].contains(" 50  %"), "{rows:?}");
+        assert!(!of(&[(host, 41.0)]).contains("nic executors busy"));
     }
 
     /// More results than fit are added up.

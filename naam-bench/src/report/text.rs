@@ -2,6 +2,7 @@
 
 use super::{Latency, Machine, Parameters, Place, Report, Run};
 use naamc::quantity::{counted, grouped};
+use runtime::message;
 use std::fmt::Write;
 
 /// Columns of a row's label.
@@ -38,11 +39,17 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
     }
     row("UDMA operations", "per request", &|run| known(run.udma_operations_per_request));
     row("suspensions", "per request", &|run| known(run.suspensions_per_request));
-    row("executors busy", "% of the time", &|run| {
-        let busy = &run.executor_utilisation_percent;
-        if busy.is_empty() { "unknown".to_owned() } else { format!("{:.0}", busy.iter().sum::<f64>() / busy.len() as f64) }
-    });
-    for place in place_names(runs) {
+    let several = |busy: &[f64]| busy.len() > 1;
+    let places = place_names(runs);
+    // Where places are told apart, each says it for its own.
+    let undivided: Vec<&&Run> = runs.iter().filter(|run| run.places.is_empty()).collect();
+    if !undivided.is_empty() {
+        let label = executors_busy(undivided.iter().any(|run| several(&run.executor_utilisation_percent)));
+        row(&label, "% of the time", &|run| {
+            if run.places.is_empty() { average(&run.executor_utilisation_percent) } else { "-".to_owned() }
+        });
+    }
+    for place in places {
         let at = |run: &Run| run.places.iter().find(|run| run.place == place).cloned();
         row(&format!("at the {place}"), "% of the requests", &|run| at(run).map_or("-".to_owned(), |at| decimal(at.share_percent)));
         row("  throughput", "requests/s", &|run| {
@@ -52,6 +59,13 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
         row("  latency p99", "us", &|run| at(run).map_or("-".to_owned(), |at| decimal(at.latency_us_p99)));
         row("  UDMA operations", "per request", &|run| known(at(run).map(|at| at.udma_operations_per_request)));
         row("  suspensions", "per request", &|run| known(at(run).map(|at| at.suspensions_per_request)));
+        // A client works on the threads of whoever asks.
+        if place != message::Place::Client.name() {
+            let several = runs.iter().any(|run| at(run).is_some_and(|at| several(&at.executor_utilisation_percent)));
+            row(&format!("  {}", executors_busy(several)), "% of the time", &|run| {
+                at(run).map_or("-".to_owned(), |at| average(&at.executor_utilisation_percent))
+            });
+        }
     }
     row("requests", "", &|run| grouped(run.requests));
     for name in result_names(runs) {
@@ -143,11 +157,23 @@ fn known(figure: Option<f64>) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
 }
 
-fn place_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
-    let mut names: Vec<&str> = runs.iter().flat_map(|run| run.places.iter().map(|place| place.place)).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+/// How busy executors were: each of them, or several on average.
+pub(super) fn executors_busy(several: bool) -> String {
+    if several { "executors busy (average)".to_owned() } else { "executors busy".to_owned() }
+}
+
+/// The average of what is known.
+pub(super) fn average(percents: &[f64]) -> String {
+    if percents.is_empty() {
+        return "unknown".to_owned();
+    }
+    format!("{:.0}", percents.iter().sum::<f64>() / percents.len() as f64)
+}
+
+/// The places that did anything, in the order of [`message::Place`].
+fn place_names(runs: &[&Run]) -> Vec<&'static str> {
+    let all = [message::Place::Client, message::Place::Nic, message::Place::Host].map(message::Place::name);
+    all.into_iter().filter(|name| runs.iter().any(|run| run.places.iter().any(|place| place.place == *name))).collect()
 }
 
 fn result_names<'a>(runs: &[&'a Run]) -> Vec<&'a str> {
@@ -170,7 +196,7 @@ pub(super) fn decimal(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{assert_golden, sample};
+    use super::super::tests::{assert_golden, mixed, sample};
     use super::*;
 
     /// What people screenshot: alone, compared, and failed.
@@ -178,6 +204,7 @@ mod tests {
     fn texts_are_the_golden_ones() {
         assert_golden("ycsb.txt", &render(&sample(false)));
         assert_golden("ycsb-compared.txt", &render(&sample(true)));
+        assert_golden("ycsb-mixed.txt", &render(&mixed()));
         let mut failed = sample(false);
         failed.run.results.insert("not_found", 12);
         failed.run.errors.insert("uncertain".to_owned(), 3);
