@@ -61,10 +61,13 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
         assert_eq!(loaded.results, [(mica::OK, records)].into());
         let mut stream = Stream::draw(&workload.mix(), distribution, records, 1, 0, 9);
         scope.spawn(move || {
-            for (phase, answered) in [(Phase::Measure, requests), (Phase::Stop, 2 * requests)] {
-                while shared.answered.load(Ordering::Relaxed) < records + answered {
+            let mut answered = records;
+            for phase in [Phase::Measure, Phase::Stop] {
+                // Counted from the last phase on: whoever measures has then seen it.
+                while shared.answered.load(Ordering::Relaxed) < answered + requests {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
+                answered = shared.answered.load(Ordering::Relaxed);
                 shared.enter(phase);
             }
         });
