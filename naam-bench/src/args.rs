@@ -104,7 +104,8 @@ impl Engine {
 }
 
 /// Where requests run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PlaceChoice {
     /// On the host's executors
     Host,
@@ -117,6 +118,16 @@ pub enum PlaceChoice {
 }
 
 impl PlaceChoice {
+    /// Its name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            PlaceChoice::Host => "host",
+            PlaceChoice::Nic => "nic",
+            PlaceChoice::Client => "client",
+            PlaceChoice::Mixed => "mixed",
+        }
+    }
+
     /// Whether a NIC takes part.
     pub fn needs_nic(self) -> bool {
         matches!(self, PlaceChoice::Nic | PlaceChoice::Mixed)
@@ -178,9 +189,9 @@ pub struct Common {
     /// Seed of the request stream
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
     pub seed: u64,
-    /// Bytes of a node of Cell's tree
-    #[arg(long, value_name = "B", default_value_t = NODE_BYTES_DEFAULT, value_parser = node_bytes, help_heading = "Workload")]
-    pub node_bytes: u64,
+    /// Bytes of a node of Cell's tree: 512, 1024 or 2048 [default: 1024]
+    #[arg(long, value_name = "B", value_parser = node_bytes, help_heading = "Workload")]
+    pub node_bytes: Option<u64>,
 
     /// Seconds to measure, of each engine
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds, help_heading = "Load")]
@@ -205,9 +216,9 @@ pub struct Common {
     /// Executors of the NIC place, each a thread: 0 to 64 [default: 1 if --place needs one, else 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=u64::from(EXECUTORS_MAX)), help_heading = "Server")]
     pub nic: Option<u64>,
-    /// Latency of the NIC's DMA engine in nanoseconds
-    #[arg(long, value_name = "N", default_value_t = LATENCY_NS_DEFAULT, value_parser = clap::value_parser!(u64).range(0..=LATENCY_NS_MAX), help_heading = "Server")]
-    pub dma_latency_ns: u64,
+    /// Latency of the NIC's DMA engine in nanoseconds, if there is a NIC [default: 547]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=LATENCY_NS_MAX), help_heading = "Server")]
+    pub dma_latency_ns: Option<u64>,
     /// Use the running cluster of this name instead of starting one; it has its own places, flows and engine, so this excludes --host,
     /// --nic, --dma-latency-ns, --place, --engine and --compare
     #[arg(long, value_name = "NAME", conflicts_with_all = ["host", "engine", "compare", "place", "nic", "dma_latency_ns"], help_heading = "Server")]
@@ -263,6 +274,12 @@ impl Ycsb {
             }
             Some(common.shape()?)
         } else {
+            if common.node_bytes.is_some() {
+                return Err(format!(
+                    "workload {:?} is served by MICA's table, which has no tree nodes: leave out --node-bytes",
+                    self.workload
+                ));
+            }
             let heap_bytes = heap_bytes(common.records, usize::from(self.key_bytes), usize::from(common.value_bytes), 0);
             if heap_bytes > HEAP_BYTES_MAX {
                 return Err(format!(
@@ -317,6 +334,9 @@ impl Common {
         if self.place.needs_nic() && self.nic == Some(0) {
             return Err("--nic 0 leaves no NIC for --place".to_owned());
         }
+        if self.dma_latency_ns.is_some() && self.nic_executors() == 0 {
+            return Err("without a NIC nothing has a --dma-latency-ns: ask for one with --nic or --place".to_owned());
+        }
         if self.place.needs_client() && (self.engine == Engine::Native || self.compare.is_some()) {
             return Err("native code runs at servers only: leave out --engine native and --compare, or choose --place host or nic"
                 .to_owned());
@@ -332,12 +352,19 @@ impl Common {
         self.nic.unwrap_or(self.place.needs_nic().into()) as u16
     }
 
+    /// Latency of its DMA engine; nothing without a NIC, or if a running cluster has its own.
+    pub fn dma_latency_ns(&self) -> Option<u64> {
+        let own = self.cluster.is_none() && self.nic_executors() > 0;
+        own.then(|| self.dma_latency_ns.unwrap_or(LATENCY_NS_DEFAULT))
+    }
+
     /// The tree that is asked for.
     fn shape(&self) -> Result<Shape, String> {
-        Shape::new(self.node_bytes as usize, usize::from(self.value_bytes)).ok_or_else(|| {
+        let node_bytes = self.node_bytes.unwrap_or(NODE_BYTES_DEFAULT);
+        Shape::new(node_bytes as usize, usize::from(self.value_bytes)).ok_or_else(|| {
             format!(
                 "a tree node of {} bytes has no room for three records with values of {} bytes: choose a larger --node-bytes or shorter values",
-                self.node_bytes, self.value_bytes
+                node_bytes, self.value_bytes
             )
         })
     }
@@ -411,6 +438,8 @@ mod tests {
             format!("thread of its own: 1 to {CLIENTS_MAX}"),
             format!("each a thread: 1 to {EXECUTORS_MAX}"),
             format!("1 to {WRITES_UNDER_WAY_MAX}, and no more"),
+            format!("if there is a NIC [default: {LATENCY_NS_DEFAULT}]"),
+            format!("512, 1024 or 2048 [default: {NODE_BYTES_DEFAULT}]"),
             "Examples:".to_owned(),
         ] {
             assert!(help.contains(&limits), "{limits:?} is missing: {help}");
@@ -434,11 +463,14 @@ mod tests {
     /// Every line is refused as a usage error, by clap or by `plan`; its twin beside it is taken.
     #[test]
     fn impossible_requests_are_refused() {
-        let twins: [(&[&str], &[&str]); 15] = [
+        let twins: [(&[&str], &[&str]); 18] = [
             (&["--workload", "G"], &["--workload", "d"]),
             (&["--workload", "E", "--key-bytes", "9"], &["--workload", "F", "--key-bytes", "9"]),
             (&["--workload", "E", "--value-bytes", "233"], &["--workload", "E", "--value-bytes", "232"]),
-            (&["--node-bytes", "1000"], &["--node-bytes", "512"]),
+            (&["--workload", "E", "--node-bytes", "1000"], &["--workload", "E", "--node-bytes", "512"]),
+            (&["--workload", "B", "--node-bytes", "512"], &["--workload", "E", "--node-bytes", "512"]),
+            (&["--dma-latency-ns", "5000"], &["--dma-latency-ns", "5000", "--nic", "1"]),
+            (&["--dma-latency-ns", "0", "--place", "client"], &["--dma-latency-ns", "0", "--place", "nic"]),
             (&["--records", "0"], &["--records", "1"]),
             (&["--key-bytes", "7"], &["--key-bytes", "8"]),
             (&["--key-bytes", "65"], &["--key-bytes", "64"]),

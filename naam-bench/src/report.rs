@@ -7,6 +7,7 @@ pub mod invoke;
 pub mod text;
 
 use crate::application::Application;
+use crate::args::{Engine, PlaceChoice};
 use crate::measurement::{AtPlace, BusyPercent, Measurement, Ratios, Worker};
 use crate::workload::distribution::{Distribution, THETA};
 use crate::workload::mix::{Mix, Workload};
@@ -75,6 +76,12 @@ pub struct Parameters {
     pub window_requests: u64,
     /// How requests travel.
     pub transport: String,
+    /// The engine that was asked for, or that of the running cluster.
+    pub engine: Engine,
+    /// Where requests were to run; nothing if the running cluster decides.
+    pub place: Option<PlaceChoice>,
+    /// Latency of the NIC's DMA engine; nothing without a NIC, or if the running cluster has its own.
+    pub dma_latency_ns: Option<u64>,
     /// The places that serve, with their executors.
     pub places: Vec<Place>,
     /// The running cluster that was used, or nothing if naam-bench started its own.
@@ -384,6 +391,7 @@ pub mod tests {
         measured.results = BTreeMap::from([(0, 3000)]);
         let shares = [(message::Place::Host, 10.0), (message::Place::Host, 20.0), (message::Place::Nic, 98.0)];
         report.run = Run::new("jit", &measured, &busy(&shares), |_| "ok");
+        (report.parameters.place, report.parameters.dma_latency_ns) = (Some(PlaceChoice::Mixed), Some(1000));
         report.parameters.places =
             vec![Place { kind: "nic".to_owned(), executors: 1 }, Place { kind: "host".to_owned(), executors: 2 }];
         report
@@ -422,6 +430,9 @@ pub mod tests {
                 clients: 1,
                 window_requests: 128,
                 transport: "shared_memory".to_owned(),
+                engine: Engine::Jit,
+                place: Some(PlaceChoice::Host),
+                dma_latency_ns: None,
                 places: vec![Place { kind: "host".to_owned(), executors: 1 }],
                 cluster: None,
                 regions: BTreeMap::from([("blocks".to_owned(), 134_217_728), ("buckets".to_owned(), 16_777_216)]),

@@ -15,11 +15,13 @@ fn text(bytes: &[u8]) -> String {
 /// Impossible requests exit 2 with one reason on standard error, and nothing runs.
 #[test]
 fn usage_errors_exit_2() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&[], "Usage"),
         (&["ycsb", "--place", "client", "--engine", "native"], "--place"),
         (&["ycsb", "--place", "nic", "--nic", "0"], "--nic 0"),
         (&["ycsb", "--workload", "E", "--value-bytes", "500"], "--node-bytes"),
+        (&["ycsb", "--node-bytes", "512"], "no tree nodes"),
+        (&["ycsb", "--dma-latency-ns", "5000"], "without a NIC"),
         (&["ycsb", "--workload", "G"], "possible values"),
         (&["ycsb", "--records", "0"], "--records"),
         (&["ycsb", "--clients", "64", "--window", "128"], "8192"),
@@ -69,13 +71,28 @@ fn report(arguments: &[&str]) -> Value {
 #[test]
 fn places_are_told_apart() {
     for (place, served) in [("nic", &["nic"][..]), ("client", &["client", "host"]), ("mixed", &["client", "nic", "host"])] {
-        let report = report(&["--records", "2000", "--seconds", "0.3", "--place", place]);
+        let mut arguments = vec!["--records", "2000", "--seconds", "0.3", "--place", place];
+        if place != "client" {
+            arguments.extend(["--dma-latency-ns", "900"]);
+        }
+        let report = report(&arguments);
         let places = report["places"].as_array().expect("the report has places");
         let names: Vec<&str> = places.iter().filter_map(|place| place["place"].as_str()).collect();
         assert_eq!(names, served, "--place {place}");
         let shares: f64 = places.iter().filter_map(|place| place["share_percent"].as_f64()).sum();
         assert!((shares - 100.0).abs() < 0.1, "{shares} % in all");
         check_run(&report, "jit");
+        // What was asked for makes reports comparable.
+        let parameters = &report["parameters"];
+        assert_eq!((&parameters["place"], &parameters["engine"]), (&place.into(), &"jit".into()));
+        let latency_ns = if place == "client" { Value::Null } else { 900.into() };
+        assert_eq!(parameters["dma_latency_ns"], latency_ns, "--place {place}");
+        let kinds: Vec<&str> = parameters["places"].as_array().unwrap().iter().filter_map(|place| place["kind"].as_str()).collect();
+        assert!(kinds == ["nic", "host"] || kinds == ["host"], "{kinds:?}");
+        for at in places {
+            let busy = at["executor_utilisation_percent"].as_array().expect("a list of executors");
+            assert_eq!(busy.len(), usize::from(at["place"] != "client"), "{at}");
+        }
     }
     let cell = naam_bench(&["cell", "--json", "--records", "2000", "--seconds", "0.3", "--place", "mixed"]);
     assert_eq!(cell.status.code(), Some(0), "{}", text(&cell.stderr));

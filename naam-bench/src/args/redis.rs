@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn impossible_requests_are_refused() {
-        let refused: [&[&str]; 5] = [
+        let refused: [&[&str]; 7] = [
+            &["--node-bytes", "512"],
+            &["--dma-latency-ns", "5000"],
             &["--cluster", "x"],
             &["--compare", "native"],
             &["--turns", "0"],

@@ -15,6 +15,7 @@ use crate::workload::mix::Workload;
 use crate::workload::stream::{RECORDS_MAX, Stream};
 use crate::workload::values::Stamp;
 use anyhow::{Error, Result};
+use runtime::udma::dma::LATENCY_NS_DEFAULT;
 use std::time::Duration;
 
 /// Records for which there is room, for each second in which records are inserted. When they are used up, the run ends early.
@@ -99,7 +100,7 @@ fn wanted(plan: &Plan, capacity: u64) -> Wanted {
         cluster: common.cluster.clone(),
         executors: common.host as u16,
         nic_executors: common.nic_executors(),
-        dma_latency_ns: common.dma_latency_ns,
+        dma_latency_ns: common.dma_latency_ns().unwrap_or(LATENCY_NS_DEFAULT),
         place: common.place,
         engines: engines(plan),
         application: plan.application(),
@@ -184,6 +185,9 @@ pub(super) fn parameters(plan: &Plan, cluster: &Cluster, stream_requests: u64) -
         clients: options.clients,
         window_requests: options.window,
         transport: "shared_memory".to_owned(),
+        engine: cluster.engines().first().map_or(options.engine, |engine| *engine),
+        place: options.cluster.is_none().then_some(options.place),
+        dma_latency_ns: options.dma_latency_ns(),
         places: cluster.places().to_vec(),
         cluster: options.cluster.clone(),
         regions: cluster.regions().clone(),

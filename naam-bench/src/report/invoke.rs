@@ -206,7 +206,7 @@ fn head(parameters: &Parameters, machine: &Machine) -> String {
         counted(parameters.messages, "message"),
         counted(parameters.request_bytes, "byte"),
         parameters.seed,
-        surroundings(&parameters.places, parameters.clients, parameters.window_requests, parameters.transport, machine),
+        surroundings(&parameters.places, "", parameters.clients, parameters.window_requests, parameters.transport, machine),
     )
 }
 

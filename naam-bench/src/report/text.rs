@@ -1,6 +1,7 @@
 //! The report for a terminal: one column an engine, one row a figure, nothing that needs explaining.
 
 use super::{Latency, Machine, Parameters, Place, Report, Run};
+use crate::args::PlaceChoice;
 use naamc::quantity::{counted, grouped};
 use runtime::message;
 use std::fmt::Write;
@@ -98,15 +99,36 @@ pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
         parameters.key_bytes,
         parameters.value_bytes,
         parameters.seed,
-        surroundings(&parameters.places, parameters.clients, parameters.window_requests, &parameters.transport, machine),
+        surroundings(
+            &parameters.places,
+            &placed(parameters),
+            parameters.clients,
+            parameters.window_requests,
+            &parameters.transport,
+            machine
+        ),
     )
 }
 
+/// What else was asked of the places, where that is not the default.
+fn placed(parameters: &Parameters) -> String {
+    let latency = parameters.dma_latency_ns.map_or(String::new(), |ns| format!(", DMA latency {} ns", grouped(ns)));
+    let place = parameters.place.filter(|place| *place != PlaceChoice::Host);
+    latency + &place.map_or(String::new(), |place| format!("; place {}", place.name()))
+}
+
 /// What served, what asked, and where.
-pub(super) fn surroundings(places: &[Place], clients: u64, window_requests: u64, transport: &str, machine: &Machine) -> String {
+pub(super) fn surroundings(
+    places: &[Place],
+    placed: &str,
+    clients: u64,
+    window_requests: u64,
+    transport: &str,
+    machine: &Machine,
+) -> String {
     let places: Vec<String> = places.iter().map(|place| counted(place.executors, &format!("{} executor", place.kind))).collect();
     format!(
-        "{}; {}, window {window_requests}; {}; {} of {}",
+        "{}{placed}; {}, window {window_requests}; {}; {} of {}",
         places.join(" and "),
         counted(clients, "client"),
         transport.replace('_', " "),
