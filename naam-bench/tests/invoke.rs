@@ -8,7 +8,7 @@ use runtime::supervisor::api::{CreateRegion, Deploy};
 use runtime::supervisor::records::{Binding, Limits};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 const COUNTER_ELF: &[u8] = include_bytes!("../../testdata/handlers/counter.o");
@@ -20,6 +20,7 @@ fn main() {
     results_are_counted_by_value(&cluster);
     clients_and_executors_share_the_work(&cluster);
     runtime_errors_are_named_and_fail(&cluster);
+    deployments_that_go_end_the_run(&cluster);
     bad_templates_are_refused(&cluster);
     missing_things_are_named(&cluster);
     cluster.node.stop().expect("the cluster stops");
@@ -36,9 +37,16 @@ impl Cluster {
     fn start() -> Cluster {
         let node = Node::start(&Options { pin: false, executors: 2, ..Options::new(embedded_name()) }).expect("a cluster starts");
         let control = node.control();
+        control.create_region("shared", &CreateRegion { length_bytes: COUNTERS * 8, huge_pages: false }).expect("there is room");
+        let cluster = Cluster { node, scratch: tempfile::tempdir().expect("a scratch directory") };
+        cluster.deploy("tally");
+        cluster
+    }
+
+    fn deploy(&self, name: &str) {
+        let control = self.node.control();
         let file = naamc::build::build(COUNTER_ELF).expect("the sample verifies").bundle().to_bytes();
         let file = control.upload_bundle(&file).expect("it is taken").file;
-        control.create_region("shared", &CreateRegion { length_bytes: COUNTERS * 8, huge_pages: false }).expect("there is room");
         let deploy = Deploy {
             file,
             bindings: [("counters".to_owned(), Binding { region: "shared".to_owned(), rights: Rights::ALL })].into(),
@@ -46,8 +54,7 @@ impl Cluster {
             limits: Limits::default(),
             engine: None,
         };
-        control.deploy("tally", &deploy).expect("it is deployed");
-        Cluster { node, scratch: tempfile::tempdir().expect("a scratch directory") }
+        control.deploy(name, &deploy).expect("it is deployed");
     }
 
     fn template(&self, text: &str) -> PathBuf {
@@ -131,6 +138,28 @@ fn runtime_errors_are_named_and_fail(cluster: &Cluster) {
     assert_eq!((errors.len(), &report["results"]), (1, &json!({})), "{errors:?}");
     let (name, count) = errors.iter().next().unwrap();
     assert!(name.ends_with("_exhausted") && count.as_f64() == Some(number(&report, "requests")), "{errors:?}");
+}
+
+/// A deployment that is removed under a run ends it long before its time, with an error that says so and without a report.
+fn deployments_that_go_end_the_run(cluster: &Cluster) {
+    let control = cluster.node.control();
+    cluster.deploy("passing");
+    let before = cluster.total();
+    let run = Command::new(env!("CARGO_BIN_EXE_naam-bench"))
+        .args(["invoke", "passing/count", "--cluster", &cluster.node.address().name, "--seconds", "3600", "--json", "--template"])
+        .arg(cluster.template(r#"{"index": 3, "value": 1}"#))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    while cluster.total() == before {
+        std::thread::yield_now();
+    }
+    control.undeploy("passing").expect("it is removed");
+    let output = run.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("deployment \"passing\" of cluster"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is gone"), "{}", text(&output.stderr));
 }
 
 /// Each is a usage error with its reason, before anything is sent.

@@ -21,6 +21,7 @@ use runtime::control::{Connection, ConnectionOptions};
 use runtime::message::Target;
 use runtime::supervisor::api::Status;
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bytes of a template's file at most.
@@ -154,21 +155,32 @@ fn measure(
     };
     let connect = |_| Connection::open(control.address(), &connection_options);
     let mut connections = messages.iter().map(connect).collect::<std::result::Result<Vec<_>, _>>()?;
-    let (phase, clock) = (&CurrentPhase::default(), &MonotonicClock::new());
+    let (phase, gone, clock) = (&CurrentPhase::default(), &AtomicBool::new(false), &MonotonicClock::new());
     let target = handler.target;
     let clients = connections
         .iter_mut()
         .zip(messages)
-        .map(|(connection, messages)| move || Client::new(connection, target, messages, phase, clock, window.into()).run());
+        .map(|(connection, messages)| move || Client::new(connection, target, messages, phase, gone, clock, window.into()).run());
     let seconds = Duration::from_secs_f64(options.seconds);
     let progress = bar(seconds.as_millis() as u64, "running  {wide_bar} {elapsed}");
     let busy = || control.status().ok().map(|status| busy_ns(&status));
     let mut timing = Timing::new(seconds, |to: Phase| phase.enter(to), busy);
     let answers = on_threads(clients.collect(), &processors, |started| {
+        if gone.load(Ordering::Relaxed) {
+            phase.enter(Phase::Stop);
+            return;
+        }
         timing.tick(started);
         progress.set_position(timing.elapsed().as_millis() as u64);
     });
     progress.finish_and_clear();
+    if gone.load(Ordering::Relaxed) {
+        bail!(
+            "deployment {:?} of cluster {:?} is gone: it was removed, or deployed anew, during the run",
+            options.handler.0,
+            options.cluster
+        );
+    }
     let total = answers?.into_iter().fold(Answers::default(), |mut total, answers| {
         total.add_client(answers);
         total

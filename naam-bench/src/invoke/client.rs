@@ -10,6 +10,7 @@ use runtime::clock::Clock;
 use runtime::message::{Place, RuntimeError, Target};
 use runtime::transport::Link;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a client waits before it looks whether the run has ended.
@@ -24,7 +25,9 @@ pub struct Answers {
     pub measured: Measurement,
     /// Requests with results beyond [`RESULTS_COUNTED_MAX`] different ones.
     pub results_other: u64,
-    /// Answered requests by where they ran.
+    /// Requests that were refused before anything of them ran, by the names of the errors that say so. Nothing else counts them.
+    pub refused: BTreeMap<String, u64>,
+    /// Requests that ran and were answered, by where they ran.
     pub executors: BTreeMap<(&'static str, u16), u64>,
 }
 
@@ -33,19 +36,12 @@ impl Answers {
     pub fn add_client(&mut self, other: Answers) {
         self.measured.add_client(other.measured);
         self.results_other += other.results_other;
+        for (error, count) in other.refused {
+            *self.refused.entry(error).or_default() += count;
+        }
         for (executor, count) in other.executors {
             *self.executors.entry(executor).or_default() += count;
         }
-    }
-}
-
-/// The name of a place in reports.
-fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::None => "none",
-        Place::Client => "client",
-        Place::Nic => "nic",
-        Place::Host => "host",
     }
 }
 
@@ -67,6 +63,24 @@ pub fn error_name(error: RuntimeError) -> &'static str {
     }
 }
 
+/// Whether the error says that nothing has happened (`docs/formats/message.md`): what it answers has not run.
+pub fn is_refusal(error: RuntimeError) -> bool {
+    match error {
+        RuntimeError::Malformed
+        | RuntimeError::UnknownDeployment
+        | RuntimeError::UnknownHandler
+        | RuntimeError::NotGranted
+        | RuntimeError::BadContinuation
+        | RuntimeError::Busy
+        | RuntimeError::ReplyTooLong => true,
+        RuntimeError::BackEdgesExhausted
+        | RuntimeError::UdmaOperationsExhausted
+        | RuntimeError::RegionUnreachable
+        | RuntimeError::EngineFault
+        | RuntimeError::Uncertain => false,
+    }
+}
+
 /// A request under way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pending {
@@ -80,6 +94,7 @@ pub struct Client<'a, L: Link, T: Clock> {
     target: Target,
     messages: &'a Messages,
     phase: &'a CurrentPhase,
+    gone: &'a AtomicBool,
     clock: &'a T,
     next: usize,
     pending: Vec<Pending>,
@@ -95,6 +110,7 @@ struct Counts {
     answers: Answers,
     results: Tally<i32>,
     errors: Tally<&'static str>,
+    refused: Tally<&'static str>,
     executors: Tally<(&'static str, u16)>,
     /// Latencies that are still to be recorded: when requests were sent, and how many at that time.
     sent: Vec<(u64, u64)>,
@@ -125,12 +141,13 @@ impl<K: PartialEq> Tally<K> {
 }
 
 impl<'a, L: Link, T: Clock> Client<'a, L, T> {
-    /// A client that keeps `window` requests of the session under way.
+    /// A client that keeps `window` requests of the session under way, and says if their target is `gone`.
     pub fn new(
         session: &'a mut Session<L>,
         target: Target,
         messages: &'a Messages,
         phase: &'a CurrentPhase,
+        gone: &'a AtomicBool,
         clock: &'a T,
         window: usize,
     ) -> Client<'a, L, T> {
@@ -139,6 +156,7 @@ impl<'a, L: Link, T: Clock> Client<'a, L, T> {
             target,
             messages,
             phase,
+            gone,
             clock,
             next: 0,
             pending: vec![Pending::default(); window],
@@ -213,13 +231,16 @@ impl<'a, L: Link, T: Clock> Client<'a, L, T> {
     }
 
     fn poll(&mut self) -> Result<usize, Error> {
-        let Client { session, pending, free, again, counts, .. } = self;
+        let Client { session, pending, free, again, counts, gone, .. } = self;
         session.poll(|completion| {
             let tag = completion.token as u32;
             if completion.outcome == Err(RuntimeError::Busy) {
                 counts.answers.measured.busy += 1;
                 again.push(tag);
                 return;
+            }
+            if completion.outcome == Err(RuntimeError::UnknownDeployment) {
+                gone.store(true, Ordering::Relaxed);
             }
             counts.answered(&completion, pending[tag as usize].sent_ns);
             free.push(tag);
@@ -236,11 +257,18 @@ impl Counts {
                     self.answers.results_other += 1;
                 }
             }
+            Err(error) if is_refusal(error) => {
+                self.refused.count(error_name(error));
+                return;
+            }
             Err(error) => {
                 self.errors.count(error_name(error));
             }
         }
-        self.executors.count((place_name(completion.place), completion.executor));
+        // An executor that died does not say who it was.
+        if completion.place != Place::None {
+            self.executors.count((completion.place.name(), completion.executor));
+        }
         self.answers.measured.suspensions += u64::from(completion.suspensions);
         self.answers.measured.udma_operations += u64::from(completion.udma_operations);
         match self.sent.last_mut() {
@@ -265,6 +293,7 @@ impl Counts {
         answers.measured.elapsed = Duration::from_nanos(elapsed_ns);
         answers.measured.results.extend(self.results.0.drain(..));
         answers.measured.errors.extend(self.errors.0.drain(..).map(|(name, count)| (name.to_owned(), count)));
+        answers.refused.extend(self.refused.0.drain(..).map(|(name, count)| (name.to_owned(), count)));
         answers.executors.extend(self.executors.0.drain(..));
         answers
     }
@@ -280,6 +309,27 @@ mod tests {
     fn errors_have_names_of_their_own() {
         let names: BTreeSet<&str> = RuntimeError::ALL.into_iter().map(error_name).collect();
         assert_eq!(names.len(), RuntimeError::ALL.len());
+    }
+
+    /// Only what may have run counts as a request, has a latency, and an executor where that is known; refusals are told apart from it.
+    #[test]
+    fn refusals_are_no_requests() {
+        let mut counts = Counts::default();
+        let outcomes = RuntimeError::ALL.into_iter().map(Err).chain([Ok(0), Ok(7)]);
+        for outcome in outcomes {
+            let ran = outcome.map_or_else(|error| !is_refusal(error), |_| true);
+            let known = ran && outcome != Err(RuntimeError::Uncertain);
+            let (place, executor) = if known { (Place::Host, 3) } else { (Place::None, 0) };
+            let (suspensions, udma_operations) = if known { (1, 2) } else { (0, 0) };
+            counts.answered(&Completion { token: 0, outcome, body: &[], place, executor, suspensions, udma_operations }, 1000);
+        }
+        counts.record(5000);
+        let answers = counts.close(1_000_000_000);
+        let refusals = RuntimeError::ALL.into_iter().filter(|error| is_refusal(*error)).count() as u64;
+        let requests = RuntimeError::ALL.len() as u64 - refusals + 2;
+        assert_eq!((answers.refused.values().sum::<u64>(), answers.refused["unknown_deployment"]), (refusals, 1));
+        assert_eq!((answers.measured.requests(), answers.measured.latency_ns.len()), (requests, requests));
+        assert_eq!(answers.executors, [(("host", 3), requests - 1)].into(), "nobody is where no place is");
     }
 
     /// Different things are told apart up to the limit, and those that are known still count beyond it.

@@ -28,7 +28,7 @@ pub struct InvokeReport {
     pub machine: Machine,
     /// Measured time.
     pub seconds: f64,
-    /// Requests answered in it.
+    /// Requests that ran and were answered in it.
     pub requests: u64,
     /// Requests a second.
     pub throughput_ops_per_second: f64,
@@ -51,6 +51,8 @@ pub struct InvokeReport {
     pub busy: u64,
     /// Requests that ended in a runtime error, by its name.
     pub errors: BTreeMap<String, u64>,
+    /// Requests that were refused before anything of them ran, by the error that says so; no other figure counts them.
+    pub refused: BTreeMap<String, u64>,
     /// Requests by where they ran.
     pub executors: Vec<Executor>,
 }
@@ -139,15 +141,16 @@ impl InvokeReport {
             results_other: answers.results_other,
             busy: measured.busy,
             errors: measured.errors.clone(),
+            refused: answers.refused.clone(),
             executors: executors
                 .map(|((place, executor), requests)| Executor { place, executor: *executor, requests: *requests })
                 .collect(),
         }
     }
 
-    /// Whether the report stands: there was an answer, and none was a runtime error. What results mean is the handler's business.
+    /// Whether the report stands: there was an answer, and none was a runtime error or a refusal. What results mean is the handler's business.
     pub fn stands(&self) -> bool {
-        self.errors.is_empty() && self.requests > 0
+        self.errors.is_empty() && self.refused.is_empty() && self.requests > 0
     }
 }
 
@@ -185,12 +188,17 @@ pub fn render(report: &InvokeReport) -> String {
     if report.busy > 0 {
         row("  busy, sent again", grouped(report.busy), "");
     }
+    for (error, count) in &report.refused {
+        row(&format!("refused: {}", error.replace('_', " ")), grouped(*count), "");
+    }
     for executor in &report.executors {
         row(&format!("answers from {} executor {}", executor.place, executor.executor), grouped(executor.requests), "");
     }
     let _ = writeln!(out, "\nmeasured {:.1} s", report.seconds);
     if report.requests == 0 {
-        out.push_str("This run failed: no request was answered in that time.\n");
+        out.push_str("This run failed: no request ran and was answered in that time.\n");
+    } else if report.errors.is_empty() && !report.stands() {
+        out.push_str("This run failed: requests were refused.\n");
     } else if !report.stands() {
         out.push_str("This run failed: requests ended in runtime errors instead of results.\n");
     }
@@ -241,12 +249,19 @@ mod tests {
             cluster: "default".to_owned(),
         };
         let shares = busy(&[(message::Place::Host, 41.0), (message::Place::Host, 57.25)]);
-        InvokeReport::new(0, parameters, sample.machine, &Answers { measured, results_other: 50, executors }, &shares)
+        InvokeReport::new(
+            0,
+            parameters,
+            sample.machine,
+            &Answers { measured, results_other: 50, executors, refused: BTreeMap::new() },
+            &shares,
+        )
     }
 
     fn failed() -> InvokeReport {
         let mut report = report();
         report.errors.insert("back_edges_exhausted".to_owned(), 12);
+        report.refused.insert("not_granted".to_owned(), 7);
         report
     }
 
@@ -267,8 +282,10 @@ mod tests {
     fn runtime_errors_fail_a_run() {
         assert!(report().stands() && report().requests == 9_000_000);
         assert!(!failed().stands());
+        let refused = InvokeReport { refused: [("not_granted".to_owned(), 1)].into(), ..report() };
+        assert!(!refused.stands() && render(&refused).ends_with("requests were refused.\n"));
         let silent = InvokeReport { requests: 0, ..report() };
-        assert!(!silent.stands() && render(&silent).contains("no request was answered"));
+        assert!(!silent.stands() && render(&silent).contains("no request ran and was answered"));
     }
 
     /// A cluster with a NIC says how busy each place was; what is not known of one is not said of it.
