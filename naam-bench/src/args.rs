@@ -3,7 +3,7 @@
 mod invoke;
 mod redis;
 
-pub use invoke::Invoke;
+pub use invoke::{Invoke, MESSAGES_DEFAULT};
 pub use redis::{Baseline, Redis};
 
 use crate::application::Application;
@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::supervisor::EXECUTORS_MAX;
 use runtime::udma::dma::{LATENCY_NS_DEFAULT, LATENCY_NS_MAX};
 use serde::Serialize;
+use std::ops::RangeInclusive;
 
 /// Clients of one run at most; each is a thread.
 pub const CLIENTS_MAX: u64 = 64;
@@ -177,8 +178,8 @@ pub struct Cell {
 /// What every experiment has.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Records that are loaded before the run
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=RECORDS_MAX / 2), help_heading = "Workload")]
+    /// Records that are loaded before the run; 1M is a million
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = count(1..=RECORDS_MAX / 2), help_heading = "Workload")]
     pub records: u64,
     /// Bytes of each value: 8 to 1024; in Cell's tree as many as the tree nodes allow
     #[arg(long, value_name = "B", default_value_t = 64, value_parser = clap::value_parser!(u16).range(VALUE_BYTES_MIN as i64..=VALUE_BYTES_MAX as i64), help_heading = "Workload")]
@@ -389,6 +390,25 @@ fn cell_mix(text: &str) -> Result<Mix, String> {
     }
 }
 
+/// A parser of counts in this range, as people write them: `4096`, `64K`, `1M`. Powers of 1,000, since nothing is measured in them.
+fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let trimmed = text.trim();
+        let digits = trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(digits);
+        let factor = match unit {
+            "" => 1,
+            "K" | "k" => 1_000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            _ => return Err(format!("{unit:?} is no unit: use K, M or G, for thousands, millions or thousands of them")),
+        };
+        let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64K or 1M".to_owned())?;
+        let wanted = number.checked_mul(factor).filter(|number| range.contains(number));
+        wanted.ok_or_else(|| format!("must be {} to {}", range.start(), range.end()))
+    }
+}
+
 fn node_bytes(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(bytes @ (512 | 1024 | 2048)) => Ok(bytes),
@@ -489,6 +509,30 @@ mod tests {
             assert!(taken(twin), "{twin:?} was refused");
         }
     }
+
+    /// Counts are read as people write them, and what is wrong with others is said.
+    #[test]
+    fn counts_have_units() {
+        let count = count(1..=5_000_000_000);
+        for (text, number) in [("1", 1), ("4096", 4096), ("64K", 64_000), ("2k", 2000), ("1M", 1_000_000), ("5G", 5_000_000_000)] {
+            assert_eq!(count(text), Ok(number), "{text}");
+        }
+        for (text, reason) in [
+            ("1X", "\"X\" is no unit"),
+            ("1MiB", "\"MiB\" is no unit"),
+            ("1.5M", "\".5M\" is no unit"),
+            ("M", "expected a number"),
+            ("", "expected a number"),
+            ("0", "must be 1 to 5000000000"),
+            ("6G", "must be 1 to"),
+            ("99999999999999999G", "must be 1 to"),
+        ] {
+            let error = count(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        assert_eq!(ycsb(&["--records", "10M"]).unwrap().common.records, 10_000_000);
+    }
+
     /// Mixes of Cell are complete and name what it serves.
     #[test]
     fn mixes_of_cell_are_complete() {

@@ -1,6 +1,6 @@
 //! `naam-bench invoke`: a user's own workload against a cluster that runs.
 
-use super::{CLIENTS_MAX, seconds};
+use super::{CLIENTS_MAX, count, seconds};
 use clap::Args;
 use runtime::control::directory::NAME_DEFAULT;
 use runtime::session::SLOTS_MAX;
@@ -21,6 +21,8 @@ Exit codes: 0 every request has a result, 1 a runtime error or no cluster, 2 usa
 
 /// Messages that are drawn at most: a template that needs more has a generator for it.
 pub const MESSAGES_MAX: u64 = 1 << 28;
+/// Messages that are drawn unless something else is asked for, if they fit.
+pub const MESSAGES_DEFAULT: u64 = 1_000_000;
 
 /// `naam-bench invoke`.
 #[derive(Args, Clone, Debug)]
@@ -32,9 +34,10 @@ pub struct Invoke {
     /// JSON of a message, with generators
     #[arg(long, value_name = "FILE", help_heading = "Workload")]
     pub template: PathBuf,
-    /// Messages to draw before the clock starts, for all clients together; then they repeat
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX), help_heading = "Workload")]
-    pub messages: u64,
+    /// Messages to draw before the clock starts, for all clients together; then they repeat. 1M is a million [default: 1M, or as many as fit
+    /// into 1 GiB]
+    #[arg(long, value_name = "N", value_parser = count(1..=MESSAGES_MAX), help_heading = "Workload")]
+    pub messages: Option<u64>,
     /// Seed of what is drawn
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
     pub seed: u64,

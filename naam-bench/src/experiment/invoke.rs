@@ -1,7 +1,7 @@
 //! A user's messages against a handler that runs: draw, send, count.
 
 use super::clients::{Timing, bar, on_threads, processors};
-use crate::args::Invoke;
+use crate::args::{Invoke, MESSAGES_DEFAULT};
 use crate::cluster::{SPIN_US, busy_ns, places, rings};
 use crate::invoke::client::{Answers, Client};
 use crate::invoke::messages::{Encoding, MESSAGES_BYTES_MAX, Messages};
@@ -21,6 +21,7 @@ use runtime::control::{Connection, ConnectionOptions};
 use runtime::message::Target;
 use runtime::supervisor::api::Status;
 use serde_json::Value;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -109,23 +110,20 @@ fn read(options: &Invoke) -> Result<Value> {
 
 /// The messages of every client.
 fn draw(options: &Invoke, template: &Template, handler: &Handler) -> Result<Vec<Messages>, Failure> {
-    // One is as good as many if they are all the same.
-    let wanted = if template.is_fixed() { 1 } else { options.messages };
-    let count = wanted.div_ceil(options.clients);
     let request_bytes = handler.request_bytes();
-    let bytes = count * options.clients * request_bytes as u64;
-    if bytes > MESSAGES_BYTES_MAX {
-        return Err(Failure::Usage(format!(
-            "--messages {wanted}, of {request_bytes} bytes each, take {} MiB; all together may take {} MiB",
-            bytes >> 20,
-            MESSAGES_BYTES_MAX >> 20
-        )));
-    }
+    // One of each client is as good as many if they are all the same.
+    let wanted = if template.is_fixed() { Ok(options.clients) } else { wanted(options, request_bytes as u64) };
+    let wanted = wanted.map_err(Failure::Usage)?;
     let encoding = Encoding { types: &handler.bundle.meaning.types, message: handler.declared().message, request_bytes };
-    let progress = bar(count * options.clients, "drawing  {wide_bar} {human_pos} of {human_len} messages");
-    let draw = |client| {
-        let drawn = |drawn| progress.set_position(client * count + drawn);
-        Messages::draw(template, &encoding, count, (client, options.clients), options.seed, drawn)
+    let progress = bar(wanted, "drawing  {wide_bar} {human_pos} of {human_len} messages");
+    let before = Cell::new(0);
+    let draw = |client: u64| {
+        // Those of the first clients are one more if they cannot all have as many.
+        let count = (wanted - client).div_ceil(options.clients);
+        let drawn = |drawn| progress.set_position(before.get() + drawn);
+        let messages = Messages::draw(template, &encoding, count, (client, options.clients), options.seed, drawn);
+        before.set(before.get() + count);
+        messages
     };
     let messages = (0..options.clients).map(draw).collect::<std::result::Result<Vec<_>, _>>();
     progress.finish_and_clear();
@@ -133,6 +131,23 @@ fn draw(options: &Invoke, template: &Template, handler: &Handler) -> Result<Vec<
         let handler = format!("{}/{}", options.handler.0, options.handler.1);
         Failure::Usage(format!("{} does not fit the message of {handler}: {}", options.template.display(), in_words(&finding)))
     })
+}
+
+/// How many messages are drawn, for all clients together; or why that many cannot be.
+fn wanted(options: &Invoke, request_bytes: u64) -> Result<u64, String> {
+    let fitting = MESSAGES_BYTES_MAX / request_bytes.max(1);
+    let Some(wanted) = options.messages else { return Ok(MESSAGES_DEFAULT.min(fitting)) };
+    if wanted < options.clients {
+        return Err(format!("--messages {wanted} are too few for {} clients: each sends at least one", options.clients));
+    }
+    if wanted > fitting {
+        return Err(format!(
+            "--messages {wanted}, of {request_bytes} bytes each, take {} MiB; all together may take {} MiB: choose {fitting} at most",
+            (wanted * request_bytes) >> 20,
+            MESSAGES_BYTES_MAX >> 20
+        ));
+    }
+    Ok(wanted)
 }
 
 /// Runs all clients for the wanted time, and returns what came back and how busy the executors were.
@@ -193,5 +208,31 @@ fn in_words(finding: &Finding) -> String {
     match &finding.hint {
         Some(hint) => format!("{finding}; {hint}"),
         None => finding.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Command};
+    use clap::Parser;
+
+    /// A default fits, whatever a message has; a number of one's own is drawn exactly, or refused with one that would do.
+    #[test]
+    fn messages_fit() {
+        let wanted = |arguments: &[&str], request_bytes| {
+            let all = ["naam-bench", "invoke", "a/b", "--template", "t", "--clients", "3"].iter().chain(arguments);
+            let Command::Invoke(options) = Arguments::parse_from(all).command else { panic!("it is invoke") };
+            wanted(&options, request_bytes)
+        };
+        assert_eq!((wanted(&[], 16), wanted(&[], 0)), (Ok(1_000_000), Ok(1_000_000)));
+        let fitting = MESSAGES_BYTES_MAX / 1096;
+        assert_eq!(wanted(&[], 1096), Ok(fitting));
+        assert_eq!(wanted(&["--messages", "100K"], 1096), Ok(100_000));
+        assert_eq!(wanted(&["--messages", &fitting.to_string()], 1096), Ok(fitting));
+        let error = wanted(&["--messages", "1M"], 1096).unwrap_err();
+        assert!(error.ends_with(&format!("choose {fitting} at most")), "{error}");
+        assert!(wanted(&["--messages", "2"], 16).unwrap_err().contains("too few for 3 clients"));
+        assert_eq!(wanted(&["--messages", "3"], 16), Ok(3));
     }
 }
