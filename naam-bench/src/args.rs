@@ -42,13 +42,31 @@ pub struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   naam-bench ycsb                                 a cluster of its own, a million records
+  naam-bench ycsb --compare native                what portability costs
+  naam-bench cell --records 10M --mix lookup=100  lookups in Cell's tree
+  naam-bench baseline redis                       the same requests against Redis
+  naam-bench invoke tally/tally --template t.json your messages, to a running cluster
+
+Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
+
+const YCSB_EXAMPLES: &str = "\
+Examples:
+  naam-bench ycsb                                 a cluster of its own, a million records
   naam-bench ycsb --workload A --clients 2 --host 2
   naam-bench ycsb --workload E                    scans and inserts, in Cell's tree
-  naam-bench cell --records 10000000 --mix lookup=100
+  naam-bench ycsb --place nic                     the same at the NIC
   naam-bench ycsb --compare native                what portability costs
   naam-bench ycsb --cluster staging --json        against a cluster that runs
-  naam-bench baseline redis                       the same requests against Redis
-  naam-bench invoke tally/tally --template t.json     messages of your own against a cluster that runs
+
+Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
+
+const CELL_EXAMPLES: &str = "\
+Examples:
+  naam-bench cell                                 lookups in a tree of a million records
+  naam-bench cell --records 10M --value-bytes 8
+  naam-bench cell --mix lookup=90,scan=5,insert=5 --scan-records 50
+  naam-bench cell --place client                  walked down from the client
+  naam-bench cell --compare native                what portability costs
 
 Exit codes: 0 the report stands, 1 a wrong value or a failed request, 2 usage.";
 
@@ -59,7 +77,7 @@ pub enum Command {
     ///
     /// Loads the records, draws the requests, runs them in a closed loop, and prints a report. Without --cluster it starts a cluster of
     /// its own.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = YCSB_EXAMPLES)]
     Ycsb(Box<Ycsb>),
     /// Serves the same requests from NAAM and from another server, and reports the ratio
     Baseline {
@@ -77,7 +95,7 @@ pub enum Command {
     ///
     /// Builds the tree from sorted records, four fifths full, draws the requests, runs them in a closed loop, and prints a report. A scan may
     /// take several requests, one for each page of 4 KiB.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = CELL_EXAMPLES)]
     Cell(Box<Cell>),
 }
 
@@ -163,6 +181,7 @@ pub struct Ycsb {
 
 /// `naam-bench cell`.
 #[derive(Args, Clone, Debug)]
+#[command(mut_args(in_words_of_cell))]
 pub struct Cell {
     /// Shares of lookups, scans and inserts, in percent, like lookup=90,scan=5,insert=5
     #[arg(long, value_name = "SHARES", default_value = "lookup=100", value_parser = cell_mix, help_heading = "Workload")]
@@ -173,6 +192,15 @@ pub struct Cell {
     /// What every experiment has.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// What is true of every experiment in `cell`'s own words.
+fn in_words_of_cell(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "distribution" => argument.help("Which records are asked for [default: scrambled-zipfian]"),
+        "value_bytes" => argument.help("Bytes of each value: 8 to 1024, and as many as the tree nodes allow"),
+        _ => argument,
+    }
 }
 
 /// What every experiment has.
@@ -463,6 +491,19 @@ mod tests {
             "Examples:".to_owned(),
         ] {
             assert!(help.contains(&limits), "{limits:?} is missing: {help}");
+        }
+    }
+
+    /// Each command's help speaks of that command, in lines that fit a terminal.
+    #[test]
+    fn helps_are_their_own() {
+        let help = |name: &str| Arguments::command().find_subcommand_mut(name).expect("it is there").render_long_help().to_string();
+        let (ycsb, cell) = (help("ycsb"), help("cell"));
+        assert!(ycsb.contains("the workload's own") && !cell.contains("the workload's own"), "{cell}");
+        let examples = cell.split("Examples:").nth(1).expect("there are examples");
+        assert!(examples.contains("naam-bench cell") && !examples.contains("naam-bench ycsb"), "{examples}");
+        for line in [EXAMPLES, YCSB_EXAMPLES, CELL_EXAMPLES].iter().flat_map(|text| text.lines()) {
+            assert!(line.len() <= 110, "{line:?}");
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Report {
     pub parameters: Parameters,
     /// Where it ran.
     pub machine: Machine,
+    /// How long it took to draw all streams before that.
+    pub draw_seconds: f64,
     /// The load before the run.
     pub load: Load,
     /// The run of the engine that was asked for.
@@ -438,6 +440,7 @@ pub mod tests {
                 regions: BTreeMap::from([("blocks".to_owned(), 134_217_728), ("buckets".to_owned(), 16_777_216)]),
             },
             machine: Machine { cores: 2, cpu_model: "Example CPU".to_owned(), kernel: "6.18.0".to_owned() },
+            draw_seconds: 0.25,
             load: Load { records: 1_000_000, seconds: 0.41, throughput_ops_per_second: 2_439_024.4 },
             run: Run::new("jit", &measured, &busy(&[(message::Place::Host, 97.12)]), name),
             records_checked_at_end: 1_000_000,

@@ -192,7 +192,7 @@ fn cell_has_an_experiment_of_its_own() {
     let output = naam_bench(&["cell", "--records", "1000", "--seconds", "0.2", "--mix", mix, "--engine", "native"]);
     let shown = text(&output.stdout);
     assert!(
-        shown.starts_with("Cell's tree: 40 % read, 30 % insert, 30 % scan of 1 to 100 records; scrambled Zipfian; 1,000"),
+        shown.starts_with("Cell's tree: 40 % lookup, 30 % insert, 30 % scan of 1 to 100 records; scrambled Zipfian; 1,000"),
         "{shown}"
     );
 }

@@ -2,7 +2,9 @@
 
 use super::{Plan, Ycsb};
 use crate::application::Application;
-use clap::{Args, Subcommand};
+use crate::workload::mix::Workload;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -46,6 +48,12 @@ pub struct Redis {
 const FOREIGN: [&str; 4] = ["cluster", "compare", "pairs", "node_bytes"];
 
 fn hide_foreign(argument: clap::Arg) -> clap::Arg {
+    if argument.get_id() == "workload" {
+        // E is understood, so that it can be said why it is refused.
+        let shown = |workload: &Workload| Some(workload.to_possible_value()?.hide(*workload == Workload::E));
+        let values = PossibleValuesParser::new(Workload::value_variants().iter().filter_map(shown));
+        return argument.value_parser(values.try_map(|name| Workload::from_str(&name, true)));
+    }
     if FOREIGN.contains(&argument.get_id().as_str()) { argument.hide(true) } else { argument }
 }
 
@@ -96,6 +104,9 @@ mod tests {
         for shown in ["--workload", "--window", "--turns", "--server", "Examples:"] {
             assert!(help.contains(shown), "{shown} is missing: {help}");
         }
+        assert!(help.contains("- D: ") && !help.contains("- E: "), "{help}");
+        assert_eq!(redis(&["--workload", "f"]).unwrap().ycsb.workload, Workload::F);
+        assert!(redis(&["--workload", "E"]).unwrap().plan().unwrap_err().contains("scans ranges"));
         for hidden in FOREIGN {
             let hidden = hidden.replace('_', "-");
             assert!(!help.contains(&format!("--{hidden} ")), "--{hidden} is shown: {help}");

@@ -59,7 +59,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
         let mut connection = SessionConnection::new(Box::new(session), targets);
         let loaded = Client::new(&mut connection, shared, clock, 128).run(Source::Load(records)).unwrap();
         assert_eq!(loaded.results, [(mica::OK, records)].into());
-        let mut stream = Stream::draw(&workload.mix(), distribution, records, 1, 0, 9);
+        let mut stream = Stream::draw(&workload.mix(), distribution, records, (0, 1), 9, |_| {});
         scope.spawn(move || {
             let mut answered = records;
             for phase in [Phase::Measure, Phase::Stop] {

@@ -85,7 +85,7 @@ pub fn run(options: &Options, plan: &Plan) -> Result<BaselineReport> {
     let program = server::find(options.server.as_deref())?;
     let common = &plan.common;
     let capacity = capacity(plan, options.turns, 1);
-    let mut streams = draw(plan);
+    let (mut streams, draw_seconds) = draw(plan);
     let mut yardstick = Yardstick::start(plan, &program, capacity)?;
     let cluster = open(plan, capacity)?;
     let clients = connect(plan, &cluster)?;
@@ -93,7 +93,8 @@ pub fn run(options: &Options, plan: &Plan) -> Result<BaselineReport> {
     cluster.steer()?;
     take_turns(options.turns, plan, &cluster, &mut naam, &mut yardstick, &mut streams)?;
     cluster.steer_home()?;
-    let report = report(plan, &program, &cluster, &mut naam, &mut yardstick, &streams)?;
+    let mut report = report(plan, &program, &cluster, &mut naam, &mut yardstick, &streams)?;
+    report.draw_seconds = draw_seconds;
     drop(naam);
     drop(yardstick);
     cluster.close()?;
@@ -160,6 +161,7 @@ fn report(
         parameters: parameters(plan, cluster, stream_requests),
         machine: Machine::here(),
         processors,
+        draw_seconds: 0.0,
         load: load(&naam.loaded),
         run: naam.served.run(&naam_total),
         records_checked_at_end: naam_records,

@@ -10,13 +10,13 @@ use crate::cluster::{Cluster, Wanted};
 use crate::load::Shared;
 use crate::measurement::Measurement;
 use crate::mica;
-use crate::report::{Comparison, FORMAT, Machine, Parameters, Report};
+use crate::report::{Comparison, FORMAT, Machine, Parameters, Report, rounded};
 use crate::workload::mix::Workload;
 use crate::workload::stream::{RECORDS_MAX, Stream};
 use crate::workload::values::Stamp;
 use anyhow::{Error, Result};
 use runtime::udma::dma::LATENCY_NS_DEFAULT;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Records for which there is room, for each second in which records are inserted. When they are used up, the run ends early.
 const INSERTS_PER_SECOND: f64 = 500_000.0;
@@ -28,6 +28,8 @@ struct Outcome {
     swept: Measurement,
     /// Requests of the shortest stream.
     stream_requests: u64,
+    /// How long it took to draw all streams.
+    draw_seconds: f64,
 }
 
 /// Runs the experiment.
@@ -35,7 +37,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let common = &plan.common;
     let turns = if common.compare.is_some() { common.pairs } else { 1 };
     let capacity = capacity(plan, turns, engines(plan).len());
-    let mut streams = draw(plan);
+    let (mut streams, draw_seconds) = draw(plan);
     let cluster = open(plan, capacity)?;
     let built = plan.shape.map(|shape| tree::load(plan, shape, capacity, &cluster)).transpose()?;
     let mut sessions = connect(plan, &cluster)?;
@@ -53,7 +55,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let swept = sessions.sweep(&shared, "")?;
     drop(sessions);
     let stream_requests = streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0);
-    let report = report(plan, &cluster, &Outcome { loaded, served, swept, stream_requests })?;
+    let report = report(plan, &cluster, &Outcome { loaded, served, swept, stream_requests, draw_seconds })?;
     cluster.close()?;
     Ok(report)
 }
@@ -160,6 +162,7 @@ fn report(plan: &Plan, cluster: &Cluster, outcome: &Outcome) -> Result<Report> {
         experiment: plan.experiment,
         parameters: parameters(plan, cluster, outcome.stream_requests),
         machine: Machine::here(),
+        draw_seconds: outcome.draw_seconds,
         load: load(loaded),
         run: served[0].run(&totals[0]),
         records_checked_at_end: swept.values_checked,
@@ -216,13 +219,19 @@ pub(super) fn capacity(plan: &Plan, turns: u64, servers: usize) -> u64 {
     (options.records + inserts.ceil() as u64).min(RECORDS_MAX)
 }
 
-pub(super) fn draw(plan: &Plan) -> Vec<Stream> {
+/// The stream of each client, and how long it took to draw them, in seconds.
+pub(super) fn draw(plan: &Plan) -> (Vec<Stream>, f64) {
     let options = &plan.common;
     let clients = options.clients as usize;
-    let progress = bar(options.clients, "drawing the requests");
+    let each = Stream::requests(options.records, clients);
+    let progress = bar(each * options.clients, "drawing  {wide_bar} {human_pos} of {human_len} requests");
     progress.tick();
-    let draw = |client| Stream::draw(&plan.mix, plan.distribution, options.records, clients, client, options.seed);
+    let started = Instant::now();
+    let draw = |client| {
+        let drawn = |drawn| progress.set_position(client as u64 * each + drawn);
+        Stream::draw(&plan.mix, plan.distribution, options.records, (client, clients), options.seed, drawn)
+    };
     let streams = (0..clients).map(draw).collect();
     progress.finish_and_clear();
-    streams
+    (streams, rounded(started.elapsed().as_secs_f64(), 6))
 }

@@ -166,7 +166,7 @@ impl Connection for Stalled<'_> {
 fn stalls_are_measured_where_they_were() {
     let (shared, clock) = (Shared::new(Workload::C.stamp(), RECORDS, 8, 64, None), TurnedClock::default());
     let mut server = Stalled { shared: &shared, clock: &clock, waiting: Vec::new() };
-    let mut stream = Stream::draw(&mix(Workload::C), Distribution::Uniform, RECORDS, 1, 0, 9);
+    let mut stream = Stream::draw(&mix(Workload::C), Distribution::Uniform, RECORDS, (0, 1), 9, |_| {});
     let client = Client::new(&mut server, &shared, &clock, 4);
     let measured = client.run(Source::Stream(&mut stream, Distribution::Uniform)).unwrap();
     assert_eq!((clock.now_ns(), measured.elapsed, measured.requests()), (2_000_000_000, Duration::from_secs(1), 4));
@@ -185,7 +185,7 @@ fn run(workload: Workload, lie: Lie) -> [Measurement; 3] {
         (Server::new(capacity), Shared::new(workload.stamp(), capacity, 8, 64, None), MonotonicClock::new());
     let loaded = Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
     server.lie = lie;
-    let mut stream = Stream::draw(&mix(workload), workload.distribution(), RECORDS, 1, 0, 9);
+    let mut stream = Stream::draw(&mix(workload), workload.distribution(), RECORDS, (0, 1), 9, |_| {});
     let client = Client::new(&mut server, &shared, &clock, 64);
     let measured = std::thread::scope(|scope| {
         let run = scope.spawn(|| client.run(Source::Stream(&mut stream, workload.distribution())).unwrap());
@@ -248,7 +248,7 @@ fn runs_end_when_numbers_do() {
     let (mut server, shared, clock) =
         (Server::new(3000), Shared::new(Workload::D.stamp(), 3000, 8, 64, None), MonotonicClock::new());
     Client::new(&mut server, &shared, &clock, 64).run(Source::Load(RECORDS)).unwrap();
-    let mut stream = Stream::draw(&mix(Workload::D), Distribution::Latest, RECORDS, 1, 0, 9);
+    let mut stream = Stream::draw(&mix(Workload::D), Distribution::Latest, RECORDS, (0, 1), 9, |_| {});
     shared.enter(Phase::Measure);
     let measured = Client::new(&mut server, &shared, &clock, 64).run(Source::Stream(&mut stream, Distribution::Latest)).unwrap();
     assert_eq!(shared.versions.acknowledged(), 3000);

@@ -22,6 +22,8 @@ pub struct BaselineReport {
     pub machine: Machine,
     /// Which processors they were pinned to.
     pub processors: Processors,
+    /// How long it took to draw the streams of all clients, once for both.
+    pub draw_seconds: f64,
     /// The load of NAAM's table.
     pub load: Load,
     /// NAAM's run.
@@ -113,7 +115,8 @@ pub fn render(report: &BaselineReport) -> String {
     );
     let _ = writeln!(
         out,
-        "loaded {} into NAAM in {:.1} s, {} into Redis in {:.1} s; measured {:.1} s of NAAM and {:.1} s of Redis",
+        "drew the requests in {:.1} s\nloaded {} into NAAM in {:.1} s, {} into Redis in {:.1} s; measured {:.1} s of NAAM and {:.1} s of Redis",
+        report.draw_seconds,
         counted(report.load.records, "record"),
         report.load.seconds,
         counted(redis.load.records, "record"),
@@ -182,6 +185,7 @@ mod tests {
             parameters: report.parameters,
             machine: report.machine,
             processors: Processors { clients: vec![0], executors: vec![1], redis_clients: vec![0], redis: vec![1] },
+            draw_seconds: report.draw_seconds,
             load: report.load,
             run: report.run,
             records_checked_at_end: report.records_checked_at_end,

@@ -84,16 +84,17 @@ pub(super) fn rows(out: &mut String, names: &[&str], runs: &[&Run]) {
 
 /// What was asked, and where it ran.
 pub(super) fn head(parameters: &Parameters, machine: &Machine) -> String {
-    let name = match parameters.workload {
-        Some(workload) => format!("YCSB-{workload:?} mix"),
-        None => parameters.application.in_words().to_owned(),
+    // A read goes by the name that it has on the command line.
+    let (name, read) = match parameters.workload {
+        Some(workload) => (format!("YCSB-{workload:?} mix"), "read"),
+        None => (parameters.application.in_words().to_owned(), "lookup"),
     };
     let scans = parameters.scan_records_max.map_or(String::new(), |max| format!(" of 1 to {}", counted(max, "record")));
     let nodes = parameters.node_bytes.map_or(String::new(), |bytes| format!("; tree nodes of {bytes} bytes"));
     format!(
         "{name}: {}{scans}; {}; {} of {}-byte keys, {}-byte values{nodes}; seed {}\n\
          {}\n",
-        parameters.mix.in_words(),
+        parameters.mix.in_words(read),
         parameters.distribution.in_words(),
         counted(parameters.records, "record"),
         parameters.key_bytes,
@@ -152,7 +153,8 @@ fn foot(report: &Report, runs: &[&Run]) -> String {
     let seconds: Vec<String> = runs.iter().map(|run| format!("{:.1} s of {}", run.seconds, run.engine)).collect();
     let _ = writeln!(
         out,
-        "loaded {} in {:.1} s, measured {}",
+        "drew the requests in {:.1} s, loaded {} in {:.1} s, measured {}",
+        report.draw_seconds,
         counted(report.load.records, "record"),
         report.load.seconds,
         seconds.join(" and ")

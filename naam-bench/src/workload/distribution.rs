@@ -30,11 +30,11 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// Its name in prose. The two Zipfians are told apart, always.
+    /// Its name in prose: that of the command line. The two Zipfians are told apart, always.
     pub fn in_words(self) -> &'static str {
         match self {
             Distribution::ScrambledZipfian => "scrambled Zipfian",
-            Distribution::Zipfian => "true Zipfian",
+            Distribution::Zipfian => "Zipfian",
             Distribution::Uniform => "uniform",
             Distribution::Latest => "latest",
         }

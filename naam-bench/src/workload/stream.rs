@@ -15,6 +15,9 @@ const REQUESTS_MAX: u64 = 1 << 25;
 /// Requests drawn for each record, so that a circle reaches the cold records as well.
 const REQUESTS_PER_RECORD: u64 = 8;
 
+/// How many requests are drawn before it is said how many there are.
+const DRAWN_EVERY: u64 = 1 << 16;
+
 /// One request before it has a key: the operation and a number below the records, which is the key number or, for
 /// [`Distribution::Latest`], the distance from the newest record. An insert's number says nothing: it gets the next free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +47,33 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Draws the stream of client `client` out of `clients`.
-    pub fn draw(mix: &Mix, distribution: Distribution, records: u64, clients: usize, client: usize, seed: u64) -> Stream {
-        let requests = (records * REQUESTS_PER_RECORD).clamp(REQUESTS_MIN, REQUESTS_MAX).div_ceil(clients as u64);
+    /// Requests that each of so many clients draws for so many records.
+    pub fn requests(records: u64, clients: usize) -> u64 {
+        (records * REQUESTS_PER_RECORD).clamp(REQUESTS_MIN, REQUESTS_MAX).div_ceil(clients as u64)
+    }
+
+    /// Draws the stream of client `client` out of `clients`. `drawn` is called now and then with how many requests there are.
+    pub fn draw(
+        mix: &Mix,
+        distribution: Distribution,
+        records: u64,
+        (client, clients): (usize, usize),
+        seed: u64,
+        mut drawn: impl FnMut(u64),
+    ) -> Stream {
+        let requests = Stream::requests(records, clients);
         let generator = Generator::new(distribution, records);
         let mut random = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(client as u64));
         let draft = |random: &mut Rng| Draft::new(mix.draw(random), generator.draw(random));
-        Stream { drafts: (0..requests).map(|_| draft(&mut random)).collect(), next: 0 }
+        let mut drafts = Vec::with_capacity(requests as usize);
+        for index in 0..requests {
+            if index.is_multiple_of(DRAWN_EVERY) {
+                drawn(index);
+            }
+            drafts.push(draft(&mut random));
+        }
+        drawn(requests);
+        Stream { drafts, next: 0 }
     }
 
     /// The next request.
@@ -100,7 +123,7 @@ mod tests {
     use crate::workload::mix::Workload;
 
     fn stream(workload: Workload, records: u64, client: usize) -> Stream {
-        Stream::draw(&workload.mix(), workload.distribution(), records, 2, client, 42)
+        Stream::draw(&workload.mix(), workload.distribution(), records, (client, 2), 42, |_| {})
     }
 
     /// A draft gives back what it was made of, up to the largest number.
@@ -164,10 +187,20 @@ mod tests {
         assert_eq!(stream.scan_records(1 << 20), length);
     }
 
+    /// Progress begins with nothing, never goes back, and ends with all that there are.
+    #[test]
+    fn drawing_says_how_far_it_is() {
+        let mut told = Vec::new();
+        let stream = Stream::draw(&Workload::C.mix(), Distribution::Uniform, 10, (1, 2), 1, |drawn| told.push(drawn));
+        assert!(told.len() > 5 && told.is_sorted() && told[0] == 0, "{told:?}");
+        assert_eq!(told.last(), Some(&(stream.len() as u64)));
+        assert_eq!(stream.len() as u64, Stream::requests(10, 2));
+    }
+
     /// Length follows the records, between its limits.
     #[test]
     fn streams_are_long_enough_for_the_records() {
-        let length = |records| Stream::draw(&Workload::C.mix(), Distribution::Uniform, records, 1, 0, 1).len() as u64;
+        let length = |records| Stream::draw(&Workload::C.mix(), Distribution::Uniform, records, (0, 1), 1, |_| {}).len() as u64;
         assert_eq!(length(10), REQUESTS_MIN);
         assert_eq!(length(300_000), 2_400_000);
     }

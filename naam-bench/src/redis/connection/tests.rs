@@ -120,7 +120,7 @@ fn run(workload: Workload, lie: Lie) -> Result<[Measurement; 3], String> {
     std::thread::spawn(move || serve(theirs, lie, RECORDS as u32));
     let mut connection = RedisConnection::new(ours, 32, KEY_BYTES, VALUE_BYTES, Duration::ZERO).unwrap();
     let loaded = Client::new(&mut connection, shared, clock, 32).run(Source::Load(RECORDS))?;
-    let mut stream = Stream::draw(&workload.mix(), workload.distribution(), RECORDS, 1, 0, 9);
+    let mut stream = Stream::draw(&workload.mix(), workload.distribution(), RECORDS, (0, 1), 9, |_| {});
     let client = Client::new(&mut connection, shared, clock, 32);
     let measured = std::thread::scope(|scope| {
         let measuring = scope.spawn(|| client.run(Source::Stream(&mut stream, workload.distribution())));
