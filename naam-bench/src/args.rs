@@ -418,7 +418,7 @@ fn cell_mix(text: &str) -> Result<Mix, String> {
     }
 }
 
-/// A parser of counts in this range, as people write them: `4096`, `64K`, `1M`. Powers of 1,000, since nothing is measured in them.
+/// A parser of counts in this range, as people write them: `4096`, `64K`, `1M`. Powers of 1,000: these are no bytes.
 fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     move |text| {
         let trimmed = text.trim();
@@ -429,7 +429,7 @@ fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + C
             "K" | "k" => 1_000,
             "M" => 1_000_000,
             "G" => 1_000_000_000,
-            _ => return Err(format!("{unit:?} is no unit: use K, M or G, for thousands, millions or thousands of them")),
+            _ => return Err(format!("{unit:?} is no unit: use K, M or G: a thousand, a million, a billion")),
         };
         let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64K or 1M".to_owned())?;
         let wanted = number.checked_mul(factor).filter(|number| range.contains(number));
