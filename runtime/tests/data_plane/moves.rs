@@ -235,6 +235,34 @@ fn moves_through_small_rings_end() {
     }
 }
 
+/// Fuel is what is left of it, however often a message moves: one that would go on for ever ends after as many operations as one that stays.
+#[test]
+fn a_message_that_moves_keeps_its_fuel() {
+    let subject = Subject::load("chase");
+    let find = subject.handlers().iter().position(|handler| handler.function.name == "find").unwrap();
+    let target = Target { deployment: 0, generation: 1, handler: find as u16 };
+    // The link at 32 leads to itself, and holds another key.
+    let contents = vec![[1, 32, 0, 0].iter().cycle().take(16).flat_map(|word: &u64| word.to_le_bytes()).collect(), vec![0; 512]];
+    let body = [99u64.to_le_bytes(), 32u64.to_le_bytes()].concat();
+    let [stayed, moved] = [false, true].map(|moving| {
+        let mut servers = Servers::new(&subject, &contents, &JitEngine, &Grants::all(), 1, RingSizes::default());
+        servers.session.submit(target, Some(0), &body, 0).unwrap();
+        servers.session.flush();
+        let mut ending = None;
+        while ending.is_none() {
+            servers.turn(moving);
+            servers.session.poll(|reply| ending = Some((reply.outcome, reply.udma_operations))).unwrap();
+            servers.session.flush();
+        }
+        let taken: u64 = servers.executors.iter().map(|executor| executor.counters().requests).sum();
+        (ending.unwrap(), taken - 1)
+    });
+    let ((outcome, operations), moves) = stayed;
+    assert!(outcome.is_err() && operations > 1000 && moves == 0, "{stayed:?}");
+    assert_eq!(moved.0, stayed.0);
+    assert!(moved.1 > 1000, "{moved:?}");
+}
+
 /// A place in the client's process that would serve everything, and is never turned.
 struct Willing;
 
