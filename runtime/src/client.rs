@@ -168,8 +168,27 @@ struct Slot {
     kind: Kind,
     /// A server has had it: only servers know what became of it, and it never runs in this process again.
     at_servers: bool,
+    /// It was sent on while it was under way.
+    has_moved: bool,
     target: Target,
     token: u64,
+}
+
+/// What becomes of a message that has left its executor.
+enum Onward {
+    /// Nothing: it is not under way there.
+    Nowhere,
+    /// It goes on through the link with this index.
+    Through(usize),
+    /// It waits for room, or for a server.
+    Waits,
+    /// Its request is sent again: nothing of it has taken effect.
+    Again,
+}
+
+/// Whether a record of so many bytes can be sent now.
+fn has_room<L: Link>(link: &mut L, bytes: usize) -> bool {
+    matches!(link.room_bytes(bytes), Ok(room) if room >= bytes)
 }
 
 /// No link, in a slot.
@@ -306,7 +325,19 @@ impl<L: Link> Session<L> {
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
         let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, at_servers: false, target, token };
+        *slot = Slot {
+            sequence,
+            under_way: true,
+            is_call,
+            link,
+            flow,
+            body_bytes,
+            kind,
+            at_servers: false,
+            has_moved: false,
+            target,
+            token,
+        };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -414,6 +445,12 @@ impl<L: Link> Session<L> {
                 && slot.under_way
                 && slot.sequence == header.sequence
             {
+                if slot.has_moved && header.error == Some(RuntimeError::NotGranted) {
+                    // Grants have changed on its way, here before there: as a request it may still be allowed.
+                    link.advance();
+                    self.begin_again(header.slot);
+                    continue;
+                }
                 let body = &mut self.body[..usize::from(header.body_bytes)];
                 link.copy(0, body);
                 slot.under_way = false;
@@ -446,7 +483,7 @@ impl<L: Link> Session<L> {
     /// Has a request begin again, at a server: nothing of it has taken effect.
     fn begin_again(&mut self, number: u16) {
         let slot = &mut self.slots[usize::from(number)];
-        (slot.link, slot.at_servers) = (NO_LINK, true);
+        (slot.link, slot.at_servers, slot.has_moved) = (NO_LINK, true, false);
         match &mut self.hearing {
             Some(hearing) => hearing.wait_for_link(number),
             None => {
@@ -461,28 +498,30 @@ impl<L: Link> Session<L> {
     fn forward(&mut self, from: usize) -> bool {
         let Ok(Some(&words)) = self.links[from].link.next() else { return false };
         let Ok(header) = Header::parse(&words) else { return false };
-        let is_its = |slot: &&Slot| slot.under_way && slot.sequence == header.sequence && usize::from(slot.link) == from;
-        if self.slots.get(usize::from(header.slot)).filter(is_its).is_some() {
-            let bytes = record_bytes(header.message_bytes());
-            let to = link_of(&self.links, self.flows.as_ref(), false, (Kind::Continuation, header.flow), None);
-            let has_room = |link: &mut L| matches!(link.room_bytes(bytes), Ok(room) if room >= bytes);
-            if let Some(to) = to.filter(|to| has_room(&mut self.links[*to].link)) {
-                self.hand_over(&words, &header, from, to);
-            } else if self.may_wait(from, to, bytes) {
-                return false;
-            } else {
-                self.begin_again(header.slot);
-            }
+        match self.onward(from, &header) {
+            Onward::Nowhere => {}
+            Onward::Through(to) => self.hand_over(&words, &header, from, to),
+            Onward::Waits => return false,
+            Onward::Again => self.begin_again(header.slot),
         }
         self.links[from].link.advance();
         true
     }
 
-    /// Whether a message of so many bytes that left its executor may wait at the front of its link for room in another. Not if it comes from a
-    /// server: the replies behind it make the room for which the other server may wait.
-    fn may_wait(&self, from: usize, to: Option<usize>, bytes: usize) -> bool {
+    /// What becomes of a message that has left its executor. It may wait for room, and with it whatever is behind it, if it comes from this
+    /// process. If it comes from a server, the replies behind it make the room for which the other server may wait.
+    fn onward(&mut self, from: usize, header: &Header) -> Onward {
+        let is_its = |slot: &&Slot| slot.under_way && slot.sequence == header.sequence && usize::from(slot.link) == from;
+        if self.slots.get(usize::from(header.slot)).filter(is_its).is_none() {
+            return Onward::Nowhere;
+        }
+        let bytes = record_bytes(header.message_bytes());
+        let to = link_of(&self.links, self.flows.as_ref(), false, (Kind::Continuation, header.flow), None);
+        if let Some(to) = to.filter(|to| has_room(&mut self.links[*to].link, bytes)) {
+            return Onward::Through(to);
+        }
         let fits = to.is_none_or(|to| bytes <= self.links[to].link.capacity_bytes());
-        fits && (self.links[from].place == Place::Client || self.hearing.is_none())
+        if fits && self.links[from].place == Place::Client { Onward::Waits } else { Onward::Again }
     }
 
     /// Sends a message under way from one link on through another, where there is room. If its new executor ends, it begins again from its
@@ -495,7 +534,7 @@ impl<L: Link> Session<L> {
         self.links[to].link.send(words, body, continuation);
         self.links[to].unsent += 1;
         let slot = &mut self.slots[usize::from(header.slot)];
-        (slot.link, slot.at_servers) = (to as u16, true);
+        (slot.link, slot.at_servers, slot.has_moved) = (to as u16, true, true);
     }
 
     /// Waits until [`Session::poll`] has something to do, or the time is over: false. Sends what was submitted on its way first. Returns
@@ -532,8 +571,23 @@ impl<L: Link> Session<L> {
         }
     }
 
+    /// Whether a link has something to poll: not a message that waits for room elsewhere.
     fn has_replies(&mut self) -> bool {
-        self.links.iter_mut().any(|state| state.broken.is_none() && !matches!(state.link.next(), Ok(None)))
+        (0..self.links.len()).any(|index| {
+            let state = &mut self.links[index];
+            state.broken.is_none()
+                && match state.link.next() {
+                    Ok(None) => false,
+                    Ok(Some(&words)) if state.place == Place::Client => !self.waits_at_front(index, &words),
+                    Ok(Some(_)) | Err(_) => true,
+                }
+        })
+    }
+
+    /// Whether this header at the front of a link is of a message that waits for room elsewhere.
+    fn waits_at_front(&mut self, index: usize, words: &HeaderWords) -> bool {
+        let header = Header::parse(words).ok().filter(|header| header.kind == Kind::Continuation);
+        header.is_some_and(|header| matches!(self.onward(index, &header), Onward::Waits))
     }
 
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
@@ -547,14 +601,23 @@ impl<L: Link> Session<L> {
     /// Says to all links that this session is about to sleep. False if there is a reason not to.
     pub(crate) fn arm(&mut self) -> bool {
         let mut quiet = self.local.as_mut().is_none_or(|(place, _)| place.arm());
-        let wait_for = match &self.hearing {
-            Some(hearing) if hearing.has_homeless() => WaitFor::MessagesOrRoom,
-            _ => WaitFor::Messages,
-        };
+        let has_waiting = self.has_waiting();
+        let wants_room = has_waiting || self.hearing.as_ref().is_some_and(|hearing| hearing.has_homeless());
+        let wait_for = if wants_room { WaitFor::MessagesOrRoom } else { WaitFor::Messages };
         for state in self.links.iter_mut().filter(|state| state.broken.is_none()) {
-            quiet &= state.link.arm(wait_for).unwrap_or(false);
+            // What waits there is no news, and what follows comes by turns of this session alone.
+            if !(has_waiting && state.place == Place::Client) {
+                quiet &= state.link.arm(wait_for).unwrap_or(false);
+            }
         }
         quiet
+    }
+
+    /// Whether a message that left the place in this process waits for room.
+    fn has_waiting(&mut self) -> bool {
+        let Some(local) = self.local.as_ref().map(|(_, index)| *index) else { return false };
+        let front = self.links[local].link.next().ok().flatten().copied();
+        front.is_some_and(|words| self.waits_at_front(local, &words))
     }
 
     /// What becomes readable when there is something to do.
@@ -622,7 +685,8 @@ impl<L: Link> Session<L> {
             }
             polled?;
             let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-            if !self.wait(left)? {
+            // Whatever else there is to do.
+            if left.is_some_and(|left| left.is_zero()) || !self.wait(left)? {
                 return Err(Error::TimedOut);
             }
         }

@@ -4,7 +4,7 @@
 //! more and what it had claimed is marked. So the message is kept until its answer is there. Between an executor's end and its
 //! successor's start requests wait without a link.
 
-use super::{ClientLink, Completion, Error, NO_LINK, Session, Slot, Waiting, link_of, local_link};
+use super::{ClientLink, Completion, Error, LocalPlace, NO_LINK, Session, Slot, Waiting, has_room, link_of, local_link};
 use crate::message::{Header, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
@@ -86,6 +86,17 @@ impl<L> Hearing<L> {
     }
 }
 
+/// The link of a request that waits for one, if it has one that works.
+fn way_of<L>(
+    slot: &Slot,
+    links: &[ClientLink<L>],
+    flows: Option<&FlowView>,
+    local: Option<&(Box<dyn LocalPlace>, usize)>,
+) -> Option<usize> {
+    let local = local_link(local, slot.target).filter(|_| !slot.at_servers);
+    link_of(links, flows, true, (slot.kind, slot.flow), local)
+}
+
 impl<L: Link> ClientLink<L> {
     /// Sends a request, for which there is room.
     #[inline]
@@ -150,13 +161,18 @@ impl<L: Link> Session<L> {
     }
 
     /// Whether [`Session::poll`] has news to hear, or requests to send that can be sent now.
-    pub(super) fn has_news(&self) -> bool {
+    pub(super) fn has_news(&mut self) -> bool {
         let Some(hearing) = &self.hearing else { return false };
-        let can_go = |number: &u16| {
-            let Slot { kind, target, flow, .. } = self.slots[usize::from(*number)];
-            self.link_of(kind, target, flow).is_some()
+        let Session { slots, links, flows, local, .. } = self;
+        let mut can_go = |number: &u16| {
+            let slot = &slots[usize::from(*number)];
+            let bytes = body_record_bytes(usize::from(slot.body_bytes));
+            way_of(slot, links, flows.as_ref(), local.as_ref()).is_some_and(|to| {
+                let link = &mut links[to].link;
+                has_room(link, bytes) || bytes > link.capacity_bytes()
+            })
         };
-        self.flows.as_ref().is_some_and(|flows| flows.changes() != hearing.heard) || hearing.homeless.iter().any(can_go)
+        flows.as_ref().is_some_and(|flows| flows.changes() != hearing.heard) || hearing.homeless.iter().any(&mut can_go)
     }
 
     /// Hears what there is to hear, and acts on it. One load, if there is nothing.
@@ -205,12 +221,20 @@ impl<L: Link> Session<L> {
         let Some(mut hearing) = self.hearing.take() else { return };
         hearing.homeless.retain(|number| {
             let slot = &mut self.slots[usize::from(*number)];
+            if !slot.under_way || slot.link != NO_LINK {
+                // Another copy was answered meanwhile; the slot may be another request's.
+                return false;
+            }
             let bytes = body_record_bytes(usize::from(slot.body_bytes));
-            let local = local_link(self.local.as_ref(), slot.target).filter(|_| !slot.at_servers);
-            let to = link_of(&self.links, self.flows.as_ref(), true, (slot.kind, slot.flow), local);
-            let Some(index) = to else { return true };
+            let Some(index) = way_of(slot, &self.links, self.flows.as_ref(), self.local.as_ref()) else { return true };
             let state = &mut self.links[index];
-            if !matches!(state.link.room_bytes(bytes), Ok(room) if room >= bytes) {
+            if bytes > state.link.capacity_bytes() {
+                // It came from a place in this process, whose ring is larger than any server's.
+                slot.under_way = false;
+                self.lost.push(*number);
+                return false;
+            }
+            if !has_room(&mut state.link, bytes) {
                 return true;
             }
             slot.link = index as u16;

@@ -2,7 +2,7 @@
 
 use crate::corpus::{self, Subject};
 use naamc::abi::Rights;
-use runtime::client::{Change, Completion, LocalPlace, Membership, News, Session, Waiting};
+use runtime::client::{Change, Completion, Error, LocalPlace, Membership, News, Session, Waiting};
 use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine};
@@ -19,6 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const MESSAGES: usize = 200;
 const SEED: u64 = 0x6e61_616d_0006;
@@ -312,4 +313,153 @@ fn what_a_server_had_never_runs_in_the_client() {
     assert!(here.next().unwrap().is_none(), "it runs in the client");
     let again = Header::parse(second.next().unwrap().expect("the second server has it")).unwrap();
     assert_eq!((again.kind, again.slot, again.sequence), (Kind::Request, 0, 1));
+}
+
+const TARGET: Target = Target { deployment: 0, generation: 1, handler: 0 };
+/// Too small for anything but one request.
+const ONE_REQUEST: RingSizes = RingSizes { request_bytes: 128, reply_bytes: 4096 };
+
+/// Takes the request that has arrived at an executor's end of a link, and sends it back as a message under way.
+fn send_back(link: &mut RingLink) -> Header {
+    let request = Header::parse(link.next().unwrap().expect("a request")).unwrap();
+    link.advance();
+    let header = Header { kind: Kind::Continuation, continuation_bytes: 16, ..request };
+    link.send(&header.emit(), &vec![1; usize::from(request.body_bytes)], &[0; 16]);
+    link.flush();
+    request
+}
+
+/// A session with a server and a place in its process, whose requests go to the latter.
+fn with_a_place_of_its_own(rings: RingSizes, told: &Told) -> (FlowTable, Session, RingLink, RingLink) {
+    let (flows, view) = flow_table();
+    let (server, client) = RingLink::pair(rings).unwrap();
+    let mut session = session(2, view, told, vec![(1, client)]);
+    let (here, client) = RingLink::pair(RingSizes::default()).unwrap();
+    session.attach(client, Box::new(Willing));
+    steer_all(&flows, CLIENT);
+    (flows, session, server, here)
+}
+
+/// Whatever waits for a server that is not there: a call ends in time.
+#[test]
+fn time_limits_hold_beside_what_waits_for_a_server() {
+    for leaves in [false, true] {
+        let told = Told::nothing();
+        let (flows, mut session, mut server, mut here) = with_a_place_of_its_own(RingSizes::default(), &told);
+        if !leaves {
+            steer_all(&flows, 1);
+        }
+        session.submit(TARGET, None, &[1; 8], 7).unwrap();
+        session.flush();
+        if leaves {
+            send_back(&mut here);
+        } else {
+            assert!(server.next().unwrap().is_some());
+            steer_all(&flows, CLIENT);
+        }
+        told.0.lock().unwrap().push_back(News { changes: 1, what: Change::Gone(vec![1]) });
+        flows.announce();
+        let ended = session.call_within(TARGET, None, &[1; 8], Some(Duration::from_millis(20)));
+        assert!(matches!(ended, Err(Error::TimedOut)), "{ended:?}");
+    }
+}
+
+/// The slot of a request that waits to begin again is another request's, once a copy of it was answered: that is sent once.
+#[test]
+fn a_slot_that_waited_is_free_for_another_request() {
+    let told = Told::nothing();
+    let (flows, view) = flow_table();
+    let (mut first, one) = RingLink::pair(ONE_REQUEST).unwrap();
+    let (mut second, two) = RingLink::pair(ONE_REQUEST).unwrap();
+    let mut session = session(2, view, &told, vec![(1, one), (2, two)]);
+    let (mut here, client) = RingLink::pair(RingSizes::default()).unwrap();
+    session.attach(client, Box::new(Willing));
+    steer_all(&flows, 2);
+    session.submit(TARGET, Some(1), &[1; 8], 7).unwrap();
+    flows.set(0, 1);
+    session.submit(TARGET, Some(0), &[1; 8], 8).unwrap();
+    session.flush();
+    flows.set(0, 2);
+    let request = send_back(&mut first);
+    first.send(&Header { kind: Kind::Reply, body_bytes: 0, ..request }.emit(), &[], &[]);
+    first.flush();
+    let mut answered = Vec::new();
+    session.poll(|completion| answered.push(completion.token)).unwrap();
+    assert_eq!(answered, [8]);
+    flows.set(0, CLIENT);
+    session.submit(TARGET, Some(0), &[2; 8], 9).unwrap();
+    session.flush();
+    flows.set(0, 1);
+    session.poll(|_| ()).unwrap();
+    session.flush();
+    assert!(second.next().unwrap().is_some());
+    let copies = [&mut here, &mut first].map(|link| link.next().unwrap().is_some());
+    assert_eq!(copies, [true, false], "sent here, and to the first server");
+}
+
+/// What leaves the client and fits the ring of no server ends.
+#[test]
+fn what_no_server_can_take_ends() {
+    let (_flows, mut session, _server, mut here) = with_a_place_of_its_own(ONE_REQUEST, &Told::nothing());
+    session.submit(TARGET, Some(0), &[1; 100], 8).unwrap();
+    session.flush();
+    send_back(&mut here);
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        session.poll(|completion| ended.push(completion.outcome)).unwrap();
+    }
+    assert_eq!(ended, [Err(RuntimeError::Uncertain)]);
+}
+
+/// A living server's replies come through, though what it sent on has nowhere to go.
+#[test]
+fn a_broken_link_holds_up_no_other() {
+    let (flows, view) = flow_table();
+    let (mut first, one) = RingLink::pair(RingSizes::default()).unwrap();
+    let (second, two) = RingLink::pair(RingSizes::default()).unwrap();
+    let mut session = Session::new(SESSION, 4, vec![(1, one), (2, two)], Some(view), Waiting { spin_us: 0 });
+    steer_all(&flows, 1);
+    for key in 0..2 {
+        session.submit(TARGET, Some(key), &[1; 8], key).unwrap();
+    }
+    session.flush();
+    drop(second);
+    flows.set(0, 2);
+    send_back(&mut first);
+    let other = Header::parse(first.next().unwrap().expect("the other request")).unwrap();
+    first.advance();
+    first.send(&Header { kind: Kind::Reply, body_bytes: 0, ..other }.emit(), &[], &[]);
+    first.flush();
+    let mut ended = BTreeMap::new();
+    for _ in 0..100 {
+        session.wait(Some(Duration::from_millis(1))).unwrap();
+        // The broken link is told once.
+        let _ = session.poll(|completion| _ = ended.insert(completion.token, completion.outcome));
+    }
+    assert_eq!(ended.get(&1), Some(&Ok(0)), "{ended:?}");
+}
+
+/// A message that moves to a server which has already heard that its session may only invoke runs there from its request.
+#[test]
+fn grants_that_change_on_the_way_refuse_nothing_that_is_allowed() {
+    let subject = Subject::load("chase");
+    let find = subject.handlers().iter().position(|handler| handler.function.name == "find").unwrap();
+    let target = Target { handler: find as u16, ..TARGET };
+    let contents = [list_of(12), vec![0; 512]];
+    let mut servers = Servers::new(&subject, &contents, &JitEngine, &Grants::all(), 4, RingSizes::default());
+    let body = [12u64.to_le_bytes(), 32u64.to_le_bytes()].concat();
+    servers.session.submit(target, Some(0), &body, 1).unwrap();
+    servers.session.flush();
+    servers.executors[0].turn(0);
+    let mut invoking = Grants::none();
+    invoking.allow_invoke(0);
+    servers.executors[1].apply(Command::Grant(SESSION, invoking));
+    steer_all(&servers.flows, 2);
+    let mut outcome = None;
+    while outcome.is_none() {
+        servers.turn(false);
+        servers.session.poll(|completion| outcome = Some((completion.outcome, completion.executor))).unwrap();
+        servers.session.flush();
+    }
+    assert_eq!(outcome, Some((Ok(0), 2)));
 }
