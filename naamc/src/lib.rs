@@ -18,6 +18,7 @@ pub mod isa;
 pub mod manifest;
 pub mod memory;
 pub mod object;
+pub mod output;
 pub mod program;
 pub mod quantity;
 pub mod template;

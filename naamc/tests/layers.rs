@@ -9,6 +9,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         "naamc",
         &[
             "quantity",
+            "output",
             "diagnostic",
             "abi",
             "isa",
