@@ -22,7 +22,7 @@ pub fn show_bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(shift, _)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift)) {
         Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
-        None => format!("{bytes} bytes"),
+        None => counted(bytes, "byte"),
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
         }
         assert_eq!(
             [show_bytes(1 << 30), show_bytes(4096), show_bytes(1000), show_bytes(3 << 20)],
-            ["1 GiB", "4 KiB", "1000 bytes", "3 MiB"]
+            ["1 GiB", "4 KiB", "1,000 bytes", "3 MiB"]
         );
     }
 }

@@ -8,6 +8,7 @@ mod json;
 mod tests;
 
 use crate::diagnostic::{Code, Finding};
+pub use json::json_text;
 use minicbor::{Decode, Encode};
 use std::collections::HashSet;
 

@@ -7,6 +7,8 @@ use crate::diagnostic::{Code, Finding};
 use serde_json::{Map, Value};
 use std::fmt::Write;
 
+/// Columns that a list of numbers fills before it goes on in another line.
+const LINE_COLUMNS: usize = 100;
 /// Names that an error lists.
 const CANDIDATES_SHOWN: usize = 16;
 
@@ -129,9 +131,17 @@ impl Types {
             _ => (false, [].as_slice()),
         };
         let boolean = matches!(self.list[index as usize], Type::Integer { kind: IntegerKind::Boolean, .. });
+        let (least, most) = if signed { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
         let number = match value {
             Value::Bool(truth) if boolean => i128::from(*truth),
-            Value::Number(number) => integer(number).ok_or_else(|| refused(path, format!("{number} is not a whole number")))?,
+            Value::Number(number) => match integer(number) {
+                Some(number) => number,
+                // JSON keeps it as a fraction, which no longer says how it was written.
+                None if number.as_f64().is_some_and(|number| number.abs() >= 2f64.powi(63)) => {
+                    return Err(refused(path, format!("a number of more than 64 bits does not fit; {least} to {most} do")));
+                }
+                None => return Err(refused(path, format!("{number} is not a whole number"))),
+            },
             Value::String(text) => match names.iter().find(|(name, _)| name == text) {
                 Some((_, number)) if signed => i128::from(*number),
                 Some((_, number)) => i128::from(*number as u64),
@@ -143,7 +153,6 @@ impl Types {
             },
             other => return Err(refused(path, format!("{} is a number, not {}", self.name(index), kind_of(other)))),
         };
-        let (least, most) = if signed { (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1) } else { (0, (1i128 << bits) - 1) };
         if number < least || number > most {
             return Err(refused(path, format!("{number} does not fit; {least} to {most} do")));
         }
@@ -255,6 +264,68 @@ fn set_bits(bytes: &mut [u8], field: &Field, value: u64) {
         let byte = &mut bytes[position as usize / 8];
         *byte = if value >> index & 1 == 1 { *byte | mask } else { *byte & !mask };
     }
+}
+
+/// JSON for people: as serde's, but numbers and texts of a list share lines.
+pub fn json_text(value: &Value) -> String {
+    let mut out = String::new();
+    put(&mut out, value, 0);
+    out
+}
+
+fn put(out: &mut String, value: &Value, depth: usize) {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            out.push('{');
+            for (position, (name, member)) in members.iter().enumerate() {
+                begin_line(out, position, depth + 1);
+                let _ = write!(out, "{}: ", Value::from(name.as_str()));
+                put(out, member, depth + 1);
+            }
+            end_lines(out, depth, '}');
+        }
+        Value::Array(elements) if elements.iter().any(|element| element.is_object() || element.is_array()) => {
+            out.push('[');
+            for (position, element) in elements.iter().enumerate() {
+                begin_line(out, position, depth + 1);
+                put(out, element, depth + 1);
+            }
+            end_lines(out, depth, ']');
+        }
+        Value::Array(elements) => {
+            let texts: Vec<String> = elements.iter().map(Value::to_string).collect();
+            let column = out.len() - out.rfind('\n').map_or(0, |newline| newline + 1);
+            let whole = texts.join(", ");
+            if column + whole.len() + 2 <= LINE_COLUMNS {
+                let _ = write!(out, "[{whole}]");
+                return;
+            }
+            out.push('[');
+            let mut room = 0;
+            for (position, text) in texts.iter().enumerate() {
+                if text.len() + 2 > room {
+                    begin_line(out, position, depth + 1);
+                    room = LINE_COLUMNS.saturating_sub(2 * (depth + 1));
+                } else {
+                    out.push_str(", ");
+                }
+                out.push_str(text);
+                room = room.saturating_sub(text.len() + 2);
+            }
+            end_lines(out, depth, ']');
+        }
+        other => {
+            let _ = write!(out, "{other}");
+        }
+    }
+}
+
+fn begin_line(out: &mut String, position: usize, depth: usize) {
+    let _ = write!(out, "{}\n{:indent$}", if position == 0 { "" } else { "," }, "", indent = 2 * depth);
+}
+
+fn end_lines(out: &mut String, depth: usize, end: char) {
+    let _ = write!(out, "\n{:indent$}{end}", "", indent = 2 * depth);
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -100,11 +100,12 @@ fn other_forms_are_read_too() {
 #[test]
 fn what_does_not_fit_is_refused_with_its_path() {
     let (types, sample) = sample();
-    let cases: [(Value, &str); 13] = [
+    let cases: [(Value, &str); 14] = [
         (json!(3), "struct sample is an object with fields, not a number"),
         (json!({ "ident": 3 }), "struct sample has no field `ident`; it has id, delta, colour, name, key, pairs, on, low, high"),
         (json!({ "id": -1 }), "`id`: -1 does not fit; 0 to 18446744073709551615 do"),
         (json!({ "id": 1.5 }), "`id`: 1.5 is not a whole number"),
+        (json!({ "id": 1e23 }), "`id`: a number of more than 64 bits does not fit; 0 to 18446744073709551615 do"),
         (json!({ "id": null }), "`id`: u64 is a number, not null"),
         (json!({ "id": "0x" }), "`id`: \"0x\" is not a number"),
         (json!({ "delta": 32768 }), "`delta`: 32768 does not fit; -32768 to 32767 do"),
@@ -169,4 +170,16 @@ fn tables_survive_their_encoding() {
     let (types, _) = sample();
     let bytes = minicbor::to_vec(&types).expect("memory");
     assert_eq!(minicbor::decode::<Types>(&bytes).expect("its own encoding"), types);
+}
+
+#[test]
+fn lists_of_numbers_share_lines() {
+    let value =
+        serde_json::json!({ "key": 7, "empty": [], "few": [1, 2, 3], "pairs": [{ "a": [1, 2] }, {}], "many": vec![1000; 40] });
+    let text = json_text(&value);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value, "{text}");
+    let start = "{\n  \"key\": 7,\n  \"empty\": [],\n  \"few\": [1, 2, 3],\n  \"pairs\": [\n    {\n      \"a\": [1, 2]\n    },\n    {}\n  ],\n  \"many\": [\n    1000, ";
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    assert_eq!(text.lines().count(), 13 + 3, "{text}");
 }
