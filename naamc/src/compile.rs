@@ -1,7 +1,7 @@
 //! C to ELF: runs clang with the flags under which handlers verify best, and brings `naam.h` along.
 
 use crate::diagnostic::{Code, Finding};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,15 +28,27 @@ pub const FLAGS: [&str; 12] = [
     "-bpf-stack-size=4096",
 ];
 
+/// Why there is no ELF.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The sources or the compiler are not what they must be.
+    #[error(transparent)]
+    Refused(#[from] Finding),
+    /// The system did not do what compiling needs.
+    #[error("{0}: {1}")]
+    System(&'static str, #[source] io::Error),
+}
+
 /// Compiles C files, taken together as one translation unit, into an eBPF ELF.
 ///
 /// # Errors
-/// N120 if there is no usable clang, N121 with the compiler's own words if the sources do not compile.
-pub fn compile(sources: &[PathBuf]) -> Result<Vec<u8>, Finding> {
-    let failed = |what: String| Finding::new(Code::COMPILE_FAILED, what);
-    let scratch = tempfile::tempdir().map_err(|error| failed(format!("no scratch directory: {error}")))?;
-    std::fs::write(scratch.path().join("naam.h"), NAAM_H).map_err(|error| failed(format!("cannot write naam.h: {error}")))?;
-    let here = std::env::current_dir().map_err(|error| failed(format!("no current directory: {error}")))?;
+/// N120 if there is no usable clang, N121 with the compiler's own words if the sources do not compile, and what the system says if it
+/// does not let the compiler run.
+pub fn compile(sources: &[PathBuf]) -> Result<Vec<u8>, Error> {
+    let failed = |what: &'static str| move |error: io::Error| Error::System(what, error);
+    let scratch = tempfile::tempdir().map_err(failed("no scratch directory, which TMPDIR can name"))?;
+    std::fs::write(scratch.path().join("naam.h"), NAAM_H).map_err(failed("cannot write naam.h"))?;
+    let here = std::env::current_dir().map_err(failed("no current directory"))?;
     let mut command = Command::new(find_clang()?);
     command.args(FLAGS).arg(format!("-ffile-prefix-map={}=.", here.display())).arg("-I").arg(scratch.path());
     command.args(["-x", "c", "-c", "-o", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -50,20 +62,20 @@ pub fn compile(sources: &[PathBuf]) -> Result<Vec<u8>, Finding> {
             sources.iter().map(|source| format!("#include \"{}\"\n", absolute(&here, source).display())).collect()
         }
     };
-    let mut child = command.spawn().map_err(|error| failed(format!("clang does not start: {error}")))?;
+    let mut child = command.spawn().map_err(failed("clang does not start"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(umbrella.as_bytes()).map_err(|error| failed(format!("clang does not read: {error}")))?;
+        stdin.write_all(umbrella.as_bytes()).map_err(failed("clang does not read"))?;
     }
-    let output = child.wait_with_output().map_err(|error| failed(format!("clang does not end: {error}")))?;
+    let output = child.wait_with_output().map_err(failed("clang does not end"))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let words = String::from_utf8_lossy(&output.stderr).trim_end().to_string();
-    let finding = failed(format!("the C does not compile:\n{words}"));
-    Err(match known_complaint(&words) {
+    let finding = Finding::new(Code::COMPILE_FAILED, format!("the C does not compile:\n{words}"));
+    Err(Error::Refused(match known_complaint(&words) {
         Some(hint) => finding.hint(hint),
         None => finding,
-    })
+    }))
 }
 
 /// What a finding in an object file advises and [`compile`] has done already.
@@ -89,7 +101,12 @@ pub fn found_in_sources(findings: Vec<Finding>) -> Vec<Finding> {
 
 /// What clang's eBPF backend means by its less obvious errors.
 fn known_complaint(words: &str) -> Option<&'static str> {
+    let no_library = "there is no libc, and none of its headers: naam.h has the types, and everything that a handler can call";
     let complaints = [
+        ("/usr/include/", no_library),
+        ("'stdio.h' file not found", no_library),
+        ("'stdlib.h' file not found", no_library),
+        ("'string.h' file not found", no_library),
         ("stack limit", "a handler's stack has 4,096 bytes; put large data into the message or read it in pieces"),
         ("too many args", "a function takes at most five arguments; pass a pointer to a struct on the stack"),
         ("pass by value not supported", "pass structs over 16 bytes by pointer"),
@@ -149,7 +166,15 @@ mod tests {
         for name in ["memcpy", "memset", "memcmp"] {
             assert!(hint(name).is_some_and(|hint| hint.contains("naam_copy")), "{name}");
         }
-        assert_eq!(known_complaint("a.c:1:1: error: unknown type name 'u46'"), None);
+        for words in [
+            "In file included from a.c:1:\n/usr/include/stdio.h:28:10: fatal error: 'bits/libc-header-start.h' file not found",
+            "a.c:1:10: fatal error: 'stdio.h' file not found",
+        ] {
+            assert!(known_complaint(words).is_some_and(|hint| hint.contains("no libc")), "{words}");
+        }
+        for words in ["a.c:1:1: error: unknown type name 'u46'", "a.c:1:10: fatal error: 'mine.h' file not found"] {
+            assert_eq!(known_complaint(words), None);
+        }
     }
 
     /// clang's copy of a tested value, as an object file and as if it had been compiled here.

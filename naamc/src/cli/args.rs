@@ -19,7 +19,7 @@ Examples:
   naamc inspect counter.naam                      what the bundle may touch, and why
   naamc trace counter.naam counter --message '{\"slot\": 3, \"amount\": 5}' --region counters=4K
 
-Exit codes: 0 fine, 1 rejected, 2 usage or unreadable input.";
+Exit codes: 0 fine, 1 rejected, 2 usage, unreadable input or unwritable output.";
 
 /// Commands.
 #[derive(Subcommand)]
@@ -82,8 +82,8 @@ pub enum Command {
         /// Value of a `const volatile` variable, as JSON or text; may be repeated
         #[arg(long = "set", value_name = "CONSTANT=VALUE")]
         settings: Vec<String>,
-        /// Number that naam_executor() returns
-        #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+        /// Number that naam_executor() returns, 1 to 65535
+        #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=u32::from(u16::MAX).into()))]
         executor: u32,
         /// Write a region's content afterwards to a file; may be repeated
         #[arg(long = "save", value_name = "NAME=FILE")]

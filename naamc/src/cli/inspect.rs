@@ -23,13 +23,12 @@ pub fn run(file: &Path, as_json: bool, only: Option<&str>, code: bool) -> Result
     }
     if as_json {
         let value = bundle_json(&checked, only, code);
-        say(&format!("{}\n", serde_json::to_string_pretty(&value).expect("JSON values have a text")));
+        say(&format!("{}\n", serde_json::to_string_pretty(&value).expect("JSON values have a text")))
     } else {
         let mut text = String::new();
         bundle_text(&mut text, &checked, file, only, code).expect("writing to a String cannot fail");
-        say(&text);
+        say(&text)
     }
-    Ok(())
 }
 
 fn chosen<'a>(bundle: &'a Bundle, only: Option<&'a str>) -> impl Iterator<Item = (usize, &'a Handler)> {

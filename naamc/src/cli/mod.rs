@@ -18,7 +18,7 @@ use std::process::ExitCode;
 pub enum Failure {
     /// An input was read and is refused: exit code 1.
     Rejected(String, Vec<Finding>),
-    /// Usage is wrong or an input cannot be read: exit code 2.
+    /// Usage is wrong, an input cannot be read or an output not be written: exit code 2.
     Unusable(String),
     /// Everything was said already; exit code 1.
     Said,
@@ -44,16 +44,22 @@ pub fn run() -> ExitCode {
         }
         Err(Failure::Said) => ExitCode::from(1),
         Err(Failure::Unusable(what)) => {
-            eprintln!("naamc: {what}");
+            // Who does not hear it still has the exit code.
+            let _ = writeln!(std::io::stderr(), "naamc: {what}");
             ExitCode::from(2)
         }
     }
 }
 
 /// Prints to standard output; a reader that went away (`naamc inspect ... | head`) is no error.
-pub fn say(text: &str) {
+pub fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Unusable(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a bundle, or makes one of an ELF or of C files, and proves it.
@@ -64,7 +70,10 @@ pub fn load(inputs: &[PathBuf]) -> Result<CheckedBundle, Failure> {
         std::fs::metadata(input).map_err(|error| Failure::Unusable(format!("cannot read {}: {error}", input.display())))?;
     }
     if inputs.iter().all(|input| has_extension(input, "c")) {
-        let elf = naamc::compile::compile(inputs).map_err(|finding| rejected(vec![finding]))?;
+        let elf = naamc::compile::compile(inputs).map_err(|error| match error {
+            naamc::compile::Error::Refused(finding) => rejected(vec![finding]),
+            other => Failure::Unusable(other.to_string()),
+        })?;
         return naamc::build(&elf).map_err(|findings| rejected(naamc::compile::found_in_sources(findings)));
     }
     let [input] = inputs else {
@@ -89,7 +98,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 fn build(inputs: &[PathBuf], output: &Path) -> Result<(), Failure> {
     let checked = load(inputs)?;
     let bytes = checked.bundle().to_bytes();
-    std::fs::write(output, &bytes).map_err(|error| Failure::Unusable(format!("cannot write {}: {error}", output.display())))?;
+    naamc::output::write(output, &bytes).map_err(|error| Failure::Unusable(error.to_string()))?;
     let handlers: Vec<&str> = checked.bundle().meaning.handlers.iter().map(|handler| handler.function.name.as_str()).collect();
     say(&format!(
         "{}  {} bytes, {}: {}\nid {}\n",
@@ -98,8 +107,7 @@ fn build(inputs: &[PathBuf], output: &Path) -> Result<(), Failure> {
         counted(handlers.len() as u64, "handler"),
         handlers.join(", "),
         checked.id(),
-    ));
-    Ok(())
+    ))
 }
 
 fn check(inputs: &[PathBuf], json: bool) -> Result<(), Failure> {
@@ -112,7 +120,7 @@ fn check(inputs: &[PathBuf], json: bool) -> Result<(), Failure> {
             })),
             Ok(checked) => {
                 let handlers = counted(checked.proofs().len() as u64, "handler");
-                say(&format!("{}: {handlers} verified, id {}\n", input.display(), checked.id()))
+                say(&format!("{}: {handlers} verified, id {}\n", input.display(), checked.id()))?;
             }
             Err(Failure::Rejected(name, findings)) => {
                 rejected = true;
@@ -126,7 +134,7 @@ fn check(inputs: &[PathBuf], json: bool) -> Result<(), Failure> {
         }
     }
     if json {
-        say(&format!("{}\n", serde_json::to_string_pretty(&report).expect("JSON values have a text")));
+        say(&format!("{}\n", serde_json::to_string_pretty(&report).expect("JSON values have a text")))?;
     }
     if rejected { Err(Failure::Said) } else { Ok(()) }
 }
@@ -134,22 +142,20 @@ fn check(inputs: &[PathBuf], json: bool) -> Result<(), Failure> {
 fn explain(code: Option<&str>) -> Result<(), Failure> {
     let Some(code) = code else {
         let list: String = CODES.iter().map(|entry| format!("{}  {}\n", entry.code, entry.title)).collect();
-        say(&list);
-        return Ok(());
+        return say(&list);
     };
     let wanted = code.to_ascii_uppercase();
     match CODES.iter().find(|entry| entry.code.to_string() == wanted) {
-        Some(entry) => {
-            say(&format!("{}: {}\n\n{}\n", entry.code, entry.title, wrap(entry.explanation, 100)));
-            Ok(())
-        }
+        Some(entry) => say(&format!("{}: {}\n\n{}\n", entry.code, entry.title, wrap(entry.explanation, 100))),
         None => Err(Failure::Unusable(format!("there is no code {code}; `naamc explain` lists all"))),
     }
 }
 
 fn new(name: &str) -> Result<(), Failure> {
     if !naamc::abi::is_name(name) || name.contains('-') {
-        return Err(Failure::Unusable(format!("`{name}` cannot name the handler: letters, digits and `_`, at most 64")));
+        return Err(Failure::Unusable(format!(
+            "`{name}` cannot name the handler: a name begins with a letter or `_`, goes on with letters, digits and `_`, and has 1 to 64 of them"
+        )));
     }
     if let Some(taken) = naamc::template::taken(name) {
         return Err(Failure::Unusable(format!("`{name}` cannot name the handler: it is {taken}")));
@@ -159,8 +165,7 @@ fn new(name: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::Unusable(format!("cannot create {}: {error}", path.display())))?;
     file.write_all(naamc::template::handler(name).as_bytes())
         .map_err(|error| Failure::Unusable(format!("cannot write {}: {error}", path.display())))?;
-    say(&format!("wrote {name}.c; next:\n  naamc build {name}.c -o {name}.naam\n  naamc inspect {name}.naam\n"));
-    Ok(())
+    say(&format!("wrote {name}.c; next:\n  naamc build {name}.c -o {name}.naam\n  naamc inspect {name}.naam\n"))
 }
 
 fn wrap(text: &str, width: usize) -> String {

@@ -5,7 +5,7 @@ use miette::{
 };
 use naamc::diagnostic::{Finding, SourceLine};
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// Prints findings to standard error, and how many there were.
 pub fn print(input: &str, findings: &[Finding]) {
@@ -15,18 +15,21 @@ pub fn print(input: &str, findings: &[Finding]) {
         miette::GraphicalTheme::unicode_nocolor()
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
+    let mut out = String::new();
     for finding in findings {
         let mut text = String::new();
         match handler.render_report(&mut text, &Report::new(finding)) {
-            Ok(()) => eprint!("{text}"),
-            Err(_) => eprintln!("{finding}"),
+            Ok(()) => out.push_str(&text),
+            Err(_) => out.push_str(&format!("{finding}\n")),
         }
-        eprintln!();
+        out.push('\n');
     }
-    eprintln!("{input}: {}", naamc::quantity::counted(findings.len() as u64, "finding"));
+    out.push_str(&format!("{input}: {}\n", naamc::quantity::counted(findings.len() as u64, "finding")));
     if let Some(first) = findings.first() {
-        eprintln!("`naamc explain {}` says more", first.code);
+        out.push_str(&format!("`naamc explain {}` says more\n", first.code));
     }
+    // Who does not read them still has the exit code.
+    let _ = std::io::stderr().write_all(out.as_bytes());
 }
 
 /// Findings as JSON.
@@ -109,7 +112,7 @@ impl SourceCode for Line {
     fn read_span<'a>(
         &'a self,
         span: &SourceSpan,
-        _before: usize,
+        before: usize,
         _after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let text = self.0.text.as_bytes();
@@ -118,6 +121,8 @@ impl SourceCode for Line {
         }
         let whole = SourceSpan::from((0, text.len()));
         let line = (self.0.line as usize).saturating_sub(1);
-        Ok(Box::new(MietteSpanContents::new_named(self.0.file.clone(), text, whole, line, 0, 1)))
+        // Asked without the lines around it, it is where the finding is; else where the text begins.
+        let column = if before == 0 { span.offset() } else { 0 };
+        Ok(Box::new(MietteSpanContents::new_named(self.0.file.clone(), text, whole, line, column, 1)))
     }
 }

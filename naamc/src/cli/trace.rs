@@ -7,6 +7,7 @@ use naamc::bundle::CheckedBundle;
 use naamc::interpreter::{Environment, Interpreter, Issued, Outcome, Udma};
 use naamc::memory::RegionMemory;
 use naamc::quantity::{counted, grouped, parse_bytes};
+use naamc::types::json_text;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -70,14 +71,14 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         let outcome = interpreter.run(&mut activation, &mut tracer);
         if let Some(step) = tracer.step.take() {
             let instruction = proof.contracts().suspensions[point].instruction;
-            printer.step(|number| step_text(&checked, index, instruction, number, &step));
+            printer.step(|number| step_text(&checked, index, instruction, number, &step))?;
         }
         if outcome != Outcome::Suspended {
             break outcome;
         }
         tracer.execute = true;
     };
-    printer.end();
+    printer.end()?;
     let text = match outcome {
         Outcome::Finished(result) => {
             let fuel = BACK_EDGES_MAX - activation.back_edges_left;
@@ -89,7 +90,7 @@ pub fn run(request: &Request) -> Result<(), Failure> {
                 result as i32,
                 meaning(i64::from(result as i32)),
                 body.len(),
-                serde_json::to_string_pretty(&reply).expect("JSON values have a text"),
+                json_text(&reply),
                 counted(printer.steps, "UDMA operation"),
                 counted(u64::from(fuel), "metered back edge"),
             )
@@ -97,10 +98,9 @@ pub fn run(request: &Request) -> Result<(), Failure> {
         Outcome::Failed(failure) => format!("no result: {failure}{}\n", limit_text(failure)),
         Outcome::Suspended => unreachable!("the loop ends only otherwise"),
     };
-    say(&text);
+    say(&text)?;
     for (index, path) in saves {
-        std::fs::write(path, tracer.regions[index].bytes())
-            .map_err(|error| Failure::Unusable(format!("cannot write {path}: {error}")))?;
+        naamc::output::write(path.as_ref(), tracer.regions[index].bytes()).map_err(|error| Failure::Unusable(error.to_string()))?;
     }
     if matches!(outcome, Outcome::Finished(_)) { Ok(()) } else { Err(Failure::Said) }
 }
@@ -129,6 +129,11 @@ fn configured(request: &Request) -> Result<CheckedBundle, Failure> {
     let mut settings = Vec::new();
     for setting in &request.settings {
         let (constant, value) = split(setting, "--set", "CONSTANT=VALUE")?;
+        let declared = &checked.bundle().meaning.environment.constants;
+        if !declared.iter().any(|declaration| declaration.name == constant) {
+            let known = names(declared.iter().map(|declaration| declaration.name.as_str()));
+            return Err(Failure::Unusable(format!("the bundle declares no constant `{constant}`; it declares {known}")));
+        }
         let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_string()));
         settings.push((constant.to_string(), value));
     }
@@ -161,7 +166,13 @@ fn regions(request: &Request, checked: &CheckedBundle) -> Result<Vec<RegionMemor
         };
         let bytes = match parse_bytes(content) {
             Ok(length) if length <= REGION_BYTES_MAX => vec![0; length as usize],
-            Ok(length) => return Err(Failure::Unusable(format!("{length} bytes; a trace holds at most {REGION_BYTES_MAX}"))),
+            Ok(length) => {
+                return Err(Failure::Unusable(format!(
+                    "{}; a trace holds at most {}",
+                    counted(length, "byte"),
+                    grouped(REGION_BYTES_MAX)
+                )));
+            }
             Err(_) => std::fs::read(content).map_err(|error| Failure::Unusable(format!("cannot read {content}: {error}")))?,
         };
         if (bytes.len() as u64) < declaration.length_bytes_min {
@@ -189,9 +200,13 @@ fn saves<'a>(request: &'a Request, checked: &CheckedBundle) -> Result<Vec<(usize
 
 fn undeclared(name: &str, checked: &CheckedBundle) -> Failure {
     let declared = &checked.bundle().meaning.environment.regions;
-    let known: Vec<&str> = declared.iter().map(|declaration| declaration.name.as_str()).collect();
-    let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+    let known = names(declared.iter().map(|declaration| declaration.name.as_str()));
     Failure::Unusable(format!("the bundle declares no region `{name}`; it declares {known}"))
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_string() } else { names.join(", ") }
 }
 
 /// Prints steps as they come, or the first and the last ones.
@@ -203,7 +218,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn step(&mut self, text: impl FnOnce(u64) -> String) {
+    fn step(&mut self, text: impl FnOnce(u64) -> String) -> Result<(), Failure> {
         self.steps += 1;
         let text = text(self.steps);
         if self.all || self.steps <= FIRST_STEPS {
@@ -213,14 +228,15 @@ impl Printer {
             self.last.pop_front();
         }
         self.last.push_back(text);
+        Ok(())
     }
 
-    fn end(&mut self) {
+    fn end(&mut self) -> Result<(), Failure> {
         let shown = if self.all { self.steps } else { FIRST_STEPS + self.last.len() as u64 };
         if self.steps > shown {
-            say(&format!("... {} left out (--all prints them)\n", counted(self.steps - shown, "step")));
+            say(&format!("... {} left out (--all prints them)\n", counted(self.steps - shown, "step")))?;
         }
-        self.last.drain(..).for_each(|text| say(&text));
+        self.last.drain(..).try_for_each(|text| say(&text))
     }
 }
 
