@@ -1,5 +1,6 @@
 //! How a command ends badly: what is printed and which exit code says so.
 
+use runtime::control::directory::NAME_DEFAULT;
 use runtime::control::{Code, ControlError};
 use serde_json::json;
 use std::fmt::Display;
@@ -32,6 +33,12 @@ impl Failure {
         self
     }
 
+    /// Names the cluster in the commands of its hint.
+    pub fn at(mut self, cluster: &str) -> Failure {
+        self.hint = self.hint.map(|hint| at_cluster(&hint, cluster));
+        self
+    }
+
     /// Prints it and gives the exit code.
     pub fn report(self, as_json: bool) -> ExitCode {
         if as_json {
@@ -46,10 +53,41 @@ impl Failure {
     }
 }
 
+/// A text whose `naam-run` commands, in backticks, name the cluster that is meant, if that is not the default one.
+pub fn at_cluster(text: &str, cluster: &str) -> String {
+    if cluster == NAME_DEFAULT {
+        return text.to_owned();
+    }
+    let command = |(index, part): (usize, &str)| match part.strip_prefix("naam-run ") {
+        Some(rest) if index % 2 == 1 && !rest.starts_with("cluster") && !rest.contains("--cluster ") => {
+            format!("naam-run --cluster {cluster} {rest}")
+        }
+        _ => part.to_owned(),
+    };
+    text.split('`').enumerate().map(command).collect::<Vec<String>>().join("`")
+}
+
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Failure {
         let code = serde_json::to_value(error.code).ok().and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default();
         let exit_code = if error.code == Code::BadRequest { 2 } else { 1 };
         Failure { exit_code, code, message: error.message, hint: error.hint }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_hints_name_the_cluster() {
+        let hint = "`naam-run region list` shows all; `naam-run cluster --nic 1` starts one; naam-run is a program";
+        assert_eq!(at_cluster(hint, NAME_DEFAULT), hint);
+        assert_eq!(
+            at_cluster(hint, "staging"),
+            "`naam-run --cluster staging region list` shows all; `naam-run cluster --nic 1` starts one; naam-run is a program"
+        );
+        let named = "stop it with `naam-run stop --cluster staging`";
+        assert_eq!(at_cluster(named, "staging"), named);
     }
 }

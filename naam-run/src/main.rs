@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::of_this_process();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(arguments.json),
+        Err(failure) => failure.at(arguments.cluster()).report(arguments.json),
     }
 }
 
@@ -48,12 +48,17 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Prints a result: JSON if it was asked for, else words.
 fn print(json: bool, value: &impl serde::Serialize, words: impl FnOnce() -> String) -> Result<(), Failure> {
-    use std::io::Write;
     let text =
         if json { serde_json::to_string_pretty(value).map_err(|error| Failure::refused("internal", error))? } else { words() };
+    say(&text)
+}
+
+/// Prints a line.
+fn say(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| Failure::refused("output", error)),
+        result => result.map_err(|error| Failure::usage(format!("cannot write to standard output: {error}"))),
     }
 }

@@ -1,14 +1,14 @@
 //! `naam-run region`.
 
 use crate::args::Region;
-use crate::failure::Failure;
-use naamc::quantity::show_bytes;
+use crate::failure::{Failure, at_cluster};
+use naamc::output::OutputFile;
+use naamc::quantity::{counted, grouped, show_bytes};
 use runtime::control::client::Control;
 use runtime::supervisor::api::CreateRegion;
 use runtime::supervisor::records::RegionRecord;
 use serde_json::json;
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 /// Runs one of the commands on regions.
@@ -23,15 +23,15 @@ pub fn run(control: &Control, command: &Region, as_json: bool) -> Result<(), Fai
         }
         Region::List => {
             let regions = control.regions()?;
-            crate::print(as_json, &regions, || table(&regions))
+            crate::print(as_json, &regions, || table(&regions, &control.address().name))
         }
     }
 }
 
 /// Regions as lines.
-pub fn table(regions: &[RegionRecord]) -> String {
+pub fn table(regions: &[RegionRecord], cluster: &str) -> String {
     if regions.is_empty() {
-        return "No regions. `naam-run region create NAME --bytes N` makes one.".to_owned();
+        return at_cluster("No regions. `naam-run region create NAME --bytes N` makes one.", cluster);
     }
     let width = regions.iter().map(|region| region.name.len()).max().unwrap_or(0);
     let lines = regions.iter().map(|region| {
@@ -46,7 +46,11 @@ fn create(control: &Control, name: &str, bytes: u64, huge_pages: bool, from: Opt
     if let (Some((_, length_bytes)), Some(path)) = (&source, from)
         && *length_bytes > bytes
     {
-        return Err(Failure::usage(format!("{} has {length_bytes} bytes: more than --bytes {bytes}", path.display())));
+        let length = counted(*length_bytes, "byte");
+        return Err(Failure::refused(
+            "too-large",
+            format!("{} has {length}: more than --bytes {}", path.display(), grouped(bytes)),
+        ));
     }
     let region = control.create_region(name, &CreateRegion { length_bytes: bytes, huge_pages })?;
     if let Some((file, length_bytes)) = source
@@ -60,18 +64,12 @@ fn create(control: &Control, name: &str, bytes: u64, huge_pages: bool, from: Opt
 }
 
 fn save(control: &Control, name: &str, path: &Path, as_json: bool) -> Result<(), Failure> {
-    let unwritable = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
-    // Written beside its place and then moved, so that an old copy survives a failure.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let partial = directory.join(format!(".{}.{}.partial", name, std::process::id()));
-    let mut file = std::io::BufWriter::new(File::create(&partial).map_err(unwritable)?);
-    let saved = control.save_region(name, &mut file).map_err(Failure::from).and_then(|length_bytes| {
-        file.flush().and_then(|()| std::fs::rename(&partial, path)).map_err(unwritable)?;
-        Ok(length_bytes)
-    });
-    let length_bytes = saved.inspect_err(|_| {
-        let _ = std::fs::remove_file(&partial);
+    let mut file = OutputFile::create(path).map_err(Failure::usage)?;
+    let length_bytes = control.save_region(name, &mut file).map_err(|error| match file.failed() {
+        true => Failure::usage(error.message),
+        false => Failure::from(error),
     })?;
+    file.finish().map_err(Failure::usage)?;
     let value = json!({ "region": name, "file": path, "length_bytes": length_bytes });
     crate::print(as_json, &value, || format!("Saved region {name} to {}: {}.", path.display(), show_bytes(length_bytes)))
 }
@@ -84,7 +82,7 @@ fn load(control: &Control, name: &str, path: &Path, as_json: bool) -> Result<(),
     {
         return Err(Failure::refused(
             "too-large",
-            format!("{} has {length_bytes} bytes, region {name} {}", path.display(), region.length_bytes),
+            format!("{} has {}, region {name} {}", path.display(), counted(length_bytes, "byte"), grouped(region.length_bytes)),
         )
         .hint("create a region that is long enough"));
     }

@@ -1,6 +1,6 @@
 //! `naam-run status`.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, at_cluster};
 use crate::{deployments, regions};
 use naamc::quantity::{counted, grouped};
 use runtime::control::client::Control;
@@ -22,10 +22,10 @@ fn describe(status: &Status) -> String {
         status.process,
     )];
     for place in &status.places {
-        let life = match place.state {
-            PlaceLife::Running => format!("process {}", place.process),
-            PlaceLife::Restarting => "died, and is started again".to_owned(),
-            PlaceLife::GivenUp => "died too often, and is not started again".to_owned(),
+        let life = match (place.state, place.process) {
+            (PlaceLife::Running, Some(process)) => format!("process {process}"),
+            (PlaceLife::Running | PlaceLife::Restarting, _) => "died, and is started again".to_owned(),
+            (PlaceLife::GivenUp, _) => "died too often, and is not started again".to_owned(),
         };
         parts.push(format!("\nPlace {}: {life}, incarnation {}", place.place, place.incarnation));
         for executor in &place.executors {
@@ -42,10 +42,10 @@ fn describe(status: &Status) -> String {
             ));
         }
     }
-    parts.push(format!("\nRegions\n{}", regions::table(&status.regions)));
+    parts.push(format!("\nRegions\n{}", regions::table(&status.regions, &status.name)));
     parts.push("\nDeployments".to_owned());
     if status.deployments.is_empty() {
-        parts.push("None. `naam-run deploy FILE.naam --as NAME` makes one.".to_owned());
+        parts.push(at_cluster("None. `naam-run deploy FILE.naam --as NAME` makes one.", &status.name));
     }
     parts.extend(status.deployments.iter().map(deployments::describe));
     parts.join("\n")

@@ -549,7 +549,7 @@ impl PlaceState {
         let PlaceConfiguration { place, cpus, .. } = &self.configuration;
         let Some(running) = &self.running else {
             let state = if self.given_up { PlaceLife::GivenUp } else { PlaceLife::Restarting };
-            return PlaceStatus { place: *place, state, process: 0, incarnation: self.incarnation, executors: Vec::new() };
+            return PlaceStatus { place: *place, state, process: None, incarnation: self.incarnation, executors: Vec::new() };
         };
         let executor = |(block, number): (usize, u16)| ExecutorStatus {
             executor: number,
@@ -559,7 +559,7 @@ impl PlaceState {
         PlaceStatus {
             place: *place,
             state: PlaceLife::Running,
-            process: running.process.process(),
+            process: Some(running.process.process()),
             incarnation: running.incarnation,
             executors: running.numbers().enumerate().map(executor).collect(),
         }

@@ -95,9 +95,9 @@ fn survive(engine: EngineChoice) -> Ended {
             if to_kill && sent + INSERTS / 2 >= death * INSERTS {
                 let place = &node.control().status().expect("the cluster answers").places[0];
                 // It may be dead from the last time.
-                to_kill = place.process == 0;
-                if !to_kill {
-                    let process = Pid::from_raw(place.process as i32).expect("a process id");
+                to_kill = place.process.is_none();
+                if let Some(process) = place.process {
+                    let process = Pid::from_raw(process as i32).expect("a process id");
                     rustix::process::kill_process(process, Signal::KILL).expect("it runs");
                 }
             }

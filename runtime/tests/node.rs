@@ -53,7 +53,7 @@ fn options(engine: EngineChoice, executors: u16) -> Options {
 /// Descriptors of the supervisor's and the place's process.
 fn processes(node: &Node) -> [OwnedFd; 2] {
     let status = node.control().status().unwrap();
-    [status.process, status.places[0].process].map(open)
+    [status.process, status.places[0].process.expect("it runs")].map(open)
 }
 
 fn open(process: u32) -> OwnedFd {
@@ -155,12 +155,12 @@ fn gives_up_a_place_that_dies_too_often() {
     let mut session = Connection::open(node.address(), &ConnectionOptions::default()).unwrap();
     session.call(target, None, &[0; 16]).unwrap();
     let [supervisor, _] = processes(&node);
-    let mut last = 0;
+    let mut last = None;
     while !has_ended(&supervisor) {
         // The cluster may end between two questions.
-        let place = node.control().status().map_or(0, |status| status.places[0].process);
-        if place != last && place != 0 {
-            kill(place);
+        let place = node.control().status().map_or(None, |status| status.places[0].process);
+        if let Some(process) = place.filter(|_| place != last) {
+            kill(process);
             last = place;
         }
     }
@@ -177,7 +177,7 @@ fn kill(process: u32) {
 /// Kills a place of the node and waits until it runs again.
 fn kill_and_wait(node: &Node, index: usize) {
     let before = node.control().status().unwrap().places[index].clone();
-    kill(before.process);
+    kill(before.process.expect("it runs"));
     loop {
         let place = node.control().status().unwrap().places[index].clone();
         if place.incarnation > before.incarnation && place.state == PlaceLife::Running {
@@ -228,9 +228,9 @@ fn a_place_that_dies_is_started_again() {
                 if to_kill && sent >= death * 1000 - 500 {
                     let place = &node.control().status().unwrap().places[0];
                     // It may be dead from the last time.
-                    to_kill = place.process == 0;
-                    if !to_kill {
-                        kill(place.process);
+                    to_kill = place.process.is_none();
+                    if let Some(process) = place.process {
+                        kill(process);
                     }
                 }
                 session.poll(&mut take).unwrap();
@@ -290,7 +290,7 @@ fn a_place_that_dies_again_at_once_closes_no_session() {
             }
         };
         incarnation = running.incarnation;
-        rustix::process::kill_process(Pid::from_raw(running.process as i32).unwrap(), Signal::KILL).unwrap();
+        rustix::process::kill_process(Pid::from_raw(running.process.unwrap() as i32).unwrap(), Signal::KILL).unwrap();
     }
     while nic().incarnation == incarnation || nic().state != PlaceLife::Running {}
     assert_eq!(node.control().status().unwrap().sessions, SESSIONS, "sessions were closed");
@@ -359,7 +359,7 @@ fn flows_move_under_load_and_nothing_is_lost_or_doubled() {
 fn start_and_wait() {
     let node = Node::start(&options(EngineChoice::Interpreter, 1)).unwrap();
     let status = node.control().status().unwrap();
-    println!("{} {} {}", status.process, status.places[0].process, node.address().directory.display());
+    println!("{} {} {}", status.process, status.places[0].process.unwrap(), node.address().directory.display());
     // Until this process is killed: nobody writes to its standard input.
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
@@ -385,7 +385,8 @@ fn whoever_waits_for_a_node_hears_that_it_is_gone() {
     let mut session = Connection::open(node.address(), &ConnectionOptions::default()).unwrap();
     session.call(target, None, &[0; 16]).unwrap();
     let status = node.control().status().unwrap();
-    let (place, place_ends) = (status.places[0].process, open(status.places[0].process));
+    let place = status.places[0].process.unwrap();
+    let place_ends = open(place);
     rustix::process::kill_process(Pid::from_raw(place as i32).unwrap(), Signal::STOP).unwrap();
     // Its threads stop one after another, each when it is next looked at.
     let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {

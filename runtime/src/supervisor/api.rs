@@ -84,8 +84,8 @@ pub struct PlaceStatus {
     pub place: Place,
     /// What becomes of it.
     pub state: PlaceLife,
-    /// Its process id; 0 unless it runs.
-    pub process: u32,
+    /// Its process id; nothing unless it runs.
+    pub process: Option<u32>,
     /// Raised each time it starts.
     pub incarnation: u32,
     /// Its executors; none unless it runs.

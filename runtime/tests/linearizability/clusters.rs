@@ -125,14 +125,16 @@ fn kill_in_turns(node: &Node, moments: &Receiver<()>) {
     let mut last = [0; 2];
     for death in 0..DEATHS as usize {
         moments.recv().expect("sessions go on");
-        let place = loop {
+        let (process, incarnation) = loop {
             let place = node.control().status().expect("the cluster answers").places[death % 2].clone();
-            if place.process != 0 && place.incarnation > last[death % 2] {
-                break place;
+            if let Some(process) = place.process
+                && place.incarnation > last[death % 2]
+            {
+                break (process, place.incarnation);
             }
         };
-        last[death % 2] = place.incarnation;
-        kill_process(Pid::from_raw(place.process as i32).expect("a process id"), Signal::KILL).expect("it runs");
+        last[death % 2] = incarnation;
+        kill_process(Pid::from_raw(process as i32).expect("a process id"), Signal::KILL).expect("it runs");
     }
 }
 
