@@ -220,7 +220,10 @@ fn run(mut executor: Executor<RingLink>, cpu: Option<u32>, inbox: &Inbox<RingLin
         let _ = rustix::thread::sched_setaffinity(None, &set);
     }
     let ended = thread::run(&mut executor, inbox, &MonotonicClock::new(), waiting, &mut |event| pending.hear(event));
-    eprintln!("executor {} ended: {ended:?}", executor.number());
+    // Without an error nobody is left to give it commands: the place ends.
+    if let Err(error) = ended {
+        eprintln!("executor {} ended: {error}", executor.number());
+    }
 }
 
 /// A random number: keys of the standard library's hash maps are seeded by the system.

@@ -3,6 +3,7 @@
 use super::error::{Code, ControlError};
 use super::records::{REGION_BYTES_MAX, RegionRecord};
 use crate::memory::{HUGE_PAGE_BYTES, PAGE_BYTES, Pages, Region, SharedMemory};
+use naamc::quantity::{grouped, show_bytes};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
@@ -18,7 +19,15 @@ pub struct RegionMemory {
 /// The length that a region of at least `length_bytes` gets: whole pages.
 pub fn rounded(length_bytes: u64, huge_pages: bool) -> Result<u64, ControlError> {
     if length_bytes == 0 || length_bytes > REGION_BYTES_MAX {
-        return Err(ControlError::new(Code::BadRequest, format!("a region has 1 to {REGION_BYTES_MAX} bytes, not {length_bytes}")));
+        return Err(ControlError::new(
+            Code::BadRequest,
+            format!(
+                "a region has 1 to {} bytes ({}), not {}",
+                grouped(REGION_BYTES_MAX),
+                show_bytes(REGION_BYTES_MAX),
+                grouped(length_bytes)
+            ),
+        ));
     }
     Ok(length_bytes.next_multiple_of(if huge_pages { HUGE_PAGE_BYTES } else { PAGE_BYTES }))
 }
