@@ -27,7 +27,7 @@ starts a cluster in this terminal; then, in another one, give it memory, handler
   naam-run deploy tally.naam --as tally --bind counters=shared
   naam-run invoke tally/tally --message '{\"slot\": 3, \"amount\": 5}'
 
-Exit codes: 0 fine, 1 refused or failed, 2 usage or unreadable input."
+Exit codes: 0 fine, 1 refused or failed, 2 usage, unreadable input or unwritable output."
 )]
 pub struct Arguments {
     /// Which cluster, if several run [default: default]
@@ -54,12 +54,13 @@ impl Arguments {
     }
 }
 
-/// The definitions, with `--cluster` hidden from the one command for people that talks to no cluster.
+/// The definitions, with `--cluster` hidden from the commands for people that talk to no cluster: of the new one's names, `--name` is shown.
 fn command() -> clap::Command {
     let command = Arguments::command();
     let cluster = command.get_arguments().find(|argument| argument.get_id() == "cluster").expect("there is --cluster").clone();
     // A subcommand that has an argument of its own is not handed the global one.
-    command.mut_subcommand("compile", |compile| compile.arg(cluster.hide(true)))
+    let hidden = cluster.hide(true);
+    command.mut_subcommand("compile", |compile| compile.arg(hidden.clone())).mut_subcommand("cluster", |start| start.arg(hidden))
 }
 
 /// What to do.
@@ -80,8 +81,10 @@ Examples:
     #[command(after_help = "\
 Examples:
   naam-run deploy mica.naam --as store --bind table=index --bind heap=items
-  naam-run deploy mica.naam --as cache --bind table=index --bind heap=items --set cache=1
-  naam-run deploy lookup.naam --as safe --bind table=index:read
+with mica.naam from `naamc build testdata/handlers/mica.o -o mica.naam`; a cache of the same bundle needs regions of its own:
+  naam-run region create index2 --bytes 1M
+  naam-run region create items2 --bytes 16M
+  naam-run deploy mica.naam --as cache --bind table=index2 --bind heap=items2 --set cache=1
 
 The place that will run the bundle proves every handler again first. A region that is shorter than its handlers \
 demand is refused. Constants that are set make a bundle of its own, which is verified anew.")]
@@ -93,8 +96,10 @@ demand is refused. Constants that are set make a bundle of its own, which is ver
     },
     /// Send one message to a handler and print its reply
     #[command(after_help = "\
-Example:
-  naam-run invoke table/get --message '{\"key\": 7}'
+Examples:
+  naam-run invoke store/put --message '{\"key_length\": 8, \"value_length\": 2, \"data\": \"key-0001hi\"}'
+  naam-run invoke store/get --message '{\"key_length\": 8, \"data\": \"key-0001\"}'
+`naam-run deploy --help` deploys this store.
 
 The message is the handler's struct as JSON: members by name, arrays as lists, byte arrays also as text. What is left \
 out is zero.")]
@@ -102,9 +107,10 @@ out is zero.")]
     /// Let another user send requests to a deployment
     #[command(after_help = "\
 Examples:
-  naam-run grant alice table invoke
-  naam-run grant 1001 table direct
-  naam-run grant alice table none      takes it back
+  naam-run grant root store invoke
+  naam-run grant 1001 store direct
+  naam-run grant root store none
+The last one takes the first one back.
 
 Today only the user who started a cluster, and root, can reach its sockets. A grant is kept and checked, but lets nobody
 else in: it takes effect once there is another way to reach the cluster.")]
@@ -241,9 +247,11 @@ pub enum Region {
     /// Create a region of zeros, or filled from a file
     #[command(after_help = "\
 Examples:
-  naam-run region create index --bytes 64M
-  naam-run region create log --bytes 4G --huge-pages
-  naam-run region create index --bytes 64M --from index.bin")]
+  naam-run region create index --bytes 4M
+  naam-run region create items --bytes 64M
+  naam-run region save index index.bin
+  naam-run region create copy --bytes 4M --from index.bin
+  naam-run region create log --bytes 4G --huge-pages")]
     Create {
         /// Its name
         name: String,
@@ -261,7 +269,7 @@ Examples:
     Save {
         /// The region
         name: String,
-        /// The file; it is replaced
+        /// The file; it is replaced, or written to if it is a device or a FIFO
         file: PathBuf,
     },
     /// Copy a file to the beginning of a region
@@ -352,9 +360,9 @@ mod tests {
 
     #[test]
     fn only_commands_that_talk_to_a_cluster_offer_one() {
-        for (name, offered) in [("compile", false), ("status", true), ("deploy", true)] {
+        for (name, offered) in [("compile", false), ("cluster", false), ("status", true), ("deploy", true)] {
             let help = command().try_get_matches_from(["naam-run", name, "--help"]).expect_err("help is no command").to_string();
-            assert_eq!(help.contains("--cluster"), offered, "{help}");
+            assert_eq!(help.contains("--cluster <"), offered, "{help}");
             assert!(help.contains("--json"), "{help}");
         }
     }

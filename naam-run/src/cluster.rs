@@ -47,10 +47,7 @@ pub fn run(options: &Cluster, cluster: Option<&str>, as_json: bool) -> Result<()
         }
         (ran, printed) => ran.map_err(Failure::from).and(printed.unwrap_or(Ok(())))?,
     }
-    if !as_json {
-        println!("Cluster {:?} has stopped.", options.name);
-    }
-    Ok(())
+    if as_json { Ok(()) } else { crate::say(&format!("Cluster {:?} has stopped.", options.name)) }
 }
 
 fn welcome(options: &Options, address: &Address) -> String {

@@ -18,7 +18,7 @@ pub fn run(file: &Path, output: &Path, as_json: bool) -> Result<(), Failure> {
         .map_err(|findings| refused(&findings[0]).hint("`naamc check` tells all findings"))?;
     let environment = &checked.bundle().meaning.environment;
     let object = compile_object(checked.proofs(), environment).map_err(|error| Failure::refused("compile", error))?;
-    std::fs::write(output, &object).map_err(|error| Failure::usage(format!("{}: {error}", output.display())))?;
+    naamc::output::write(output, &object).map_err(Failure::usage)?;
     let handlers = checked.proofs().len();
     let value = json!({ "file": output, "bytes": object.len(), "handlers": handlers });
     crate::print(as_json, &value, || {

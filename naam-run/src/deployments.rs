@@ -47,7 +47,7 @@ pub fn deploy(control: &Control, options: &Deploy, as_json: bool) -> Result<(), 
             );
         }
     }
-    crate::print(as_json, &record, || describe(&record))
+    crate::print(as_json, &record, || format!("Deployed {}", describe(&record)))
 }
 
 /// A deployment as lines.

@@ -6,6 +6,7 @@ use naamc::abi::error_meaning;
 use naamc::bundle::Bundle;
 use naamc::diagnostic::Finding;
 use naamc::quantity::counted;
+use naamc::types::json_text;
 use runtime::client::{Error, Reply};
 use runtime::control::client::Control;
 use runtime::control::{Connection, ConnectionOptions};
@@ -35,10 +36,11 @@ pub fn run(control: &Control, options: &Invoke, as_json: bool) -> Result<(), Fai
     let message_type =
         message_type.ok_or_else(|| Failure::refused("protocol", "the deployment's bundle is not the one that it was"))?;
     let body = types.from_json(message_type, &message).map_err(|finding| refused(&finding))?;
+    let has_effects = record.handlers.get(usize::from(target.handler)).is_none_or(|handler| !handler.read_only);
     let mut connection = Connection::open(control.address(), &ConnectionOptions::default())?;
     let reply = connection
         .call_within(target, None, &body, Some(REPLY_MAX))
-        .map_err(|error| failed(&options.handler, record.limits, &error))?;
+        .map_err(|error| failed(&options.handler, record.limits, has_effects, &error))?;
     let message = types.to_json(message_type, &reply.body);
     crate::print(as_json, &report(&options.handler, &reply, &message), || {
         describe(&reply, types.size(message_type).unwrap_or(0), &message)
@@ -62,7 +64,7 @@ fn describe(reply: &Reply, message_bytes: u32, message: &Value) -> String {
     let meaning = error_meaning(reply.result.into()).map_or_else(String::new, |meaning| format!(" ({meaning})"));
     format!(
         "{}\nresult {}{meaning} from {} executor {}: {}, {}\nreply {} of {message_bytes} bytes",
-        serde_json::to_string_pretty(message).unwrap_or_default(),
+        json_text(message),
         reply.result,
         reply.place,
         reply.executor,
@@ -80,7 +82,7 @@ fn refused(finding: &Finding) -> Failure {
     }
 }
 
-fn failed(handler: &str, limits: Limits, error: &Error) -> Failure {
+fn failed(handler: &str, limits: Limits, has_effects: bool, error: &Error) -> Failure {
     let limit = |limit: u32, noun: &str, flag: &str| {
         format!("one message may use {}; deploy again with a larger `{flag} N`", counted(limit.into(), noun))
     };
@@ -94,6 +96,15 @@ fn failed(handler: &str, limits: Limits, error: &Error) -> Failure {
         Error::TimedOut => "the request is given up; `naam-run status` shows whether the executors do anything".to_owned(),
         _ => String::new(),
     };
-    let failure = Failure::refused("invocation-failed", format!("{handler}: {error}"));
+    let done = match error {
+        Error::Runtime(
+            RuntimeError::BackEdgesExhausted
+            | RuntimeError::UdmaOperationsExhausted
+            | RuntimeError::RegionUnreachable
+            | RuntimeError::EngineFault,
+        ) if has_effects => "; what it did before that stays done",
+        _ => "",
+    };
+    let failure = Failure::refused("invocation-failed", format!("{handler}: {error}{done}"));
     if hint.is_empty() { failure } else { failure.hint(hint) }
 }

@@ -79,9 +79,12 @@ fn starts_a_place_again_and_ends_clearly_when_it_dies_too_often() {
         if ran.code != Some(0) {
             break;
         }
-        let process = ran.json()["places"][0]["process"].as_u64().unwrap() as u32;
-        if process != last && process != 0 {
-            Process::open(process).kill();
+        let place = &ran.json()["places"][0];
+        assert_eq!(place["process"].is_null(), place["state"] != "running", "{place}");
+        if let Some(process) = place["process"].as_u64()
+            && process != last
+        {
+            Process::open(process as u32).kill();
             last = process;
         }
     }
@@ -154,6 +157,10 @@ fn clusters_are_found_by_name() {
     assert_eq!(scratch.run(&["region", "list", "--json", "--cluster", "other"]).json().as_array().unwrap().len(), 0);
     scratch.run(&["cluster"]).refused(1, &["\"default\" is running already", "--name"]);
     scratch.run(&["cluster", "--name", "other"]).refused(1, &["\"other\" is running already"]);
+    assert!(scratch.run(&["status", "--cluster", "other"]).stdout.contains("`naam-run --cluster other region create"));
+    scratch
+        .run(&["region", "save", "mine", "/dev/null", "--cluster", "other"])
+        .refused(1, &["`naam-run --cluster other region list`"]);
     scratch.run(&["status", "--cluster", "third"]).refused(1, &["no cluster \"third\"", "--name third"]);
 }
 
@@ -205,11 +212,11 @@ fn regions_are_created_filled_saved_and_removed() {
     assert_eq!(bytes.len(), 3 << 20);
     assert!(bytes.starts_with(&content) && bytes[content.len()..].iter().all(|byte| *byte == 0));
     cluster.run(&["region", "create", "small", "--bytes", "4K"]).fine();
-    cluster.run(&["region", "load", "small", source]).refused(1, &["100001 bytes", "4096"]);
-    cluster.run(&["region", "create", "third", "--bytes", "4K", "--from", source]).refused(2, &["more than --bytes"]);
+    cluster.run(&["region", "load", "small", source]).refused(1, &["100,001 bytes", "4,096"]);
+    cluster.run(&["region", "create", "third", "--bytes", "4K", "--from", source]).refused(1, &["more than --bytes 4,096"]);
     cluster.run(&["region", "create", "index", "--bytes", "4K"]).refused(1, &["already", "region remove index"]);
     cluster.run(&["region", "create", "a/b", "--bytes", "4K"]).refused(2, &["cannot name a region"]);
-    cluster.run(&["region", "create", "zero", "--bytes", "0"]).refused(2, &["1 to"]);
+    cluster.run(&["region", "create", "zero", "--bytes", "0"]).refused(2, &["1 to 17,592,186,044,416 bytes (16 TiB), not 0"]);
     cluster.run(&["region", "create", "vast", "--bytes", "16T"]).refused(1, &["no memory", "available"]);
     cluster.run(&["region", "save", "nothing", saved]).refused(1, &["no region \"nothing\"", "region list"]);
     cluster.run(&["region", "load", "nothing", source]).refused(1, &["no region \"nothing\""]);
@@ -223,4 +230,41 @@ fn regions_are_created_filled_saved_and_removed() {
     let names: Vec<String> =
         cluster.run(&["region", "list"]).stdout.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(names, ["index", "small"]);
+}
+
+/// A region goes to where its file's path leads; only regular files are replaced.
+#[test]
+fn a_region_is_saved_through_links_and_into_fifos() {
+    let scratch = Scratch::new();
+    let cluster = scratch.start(&[]);
+    cluster.run(&["region", "create", "numbers", "--bytes", "64K"]).fine();
+    let folder = scratch.file("folder");
+    fs::create_dir(&folder).unwrap();
+    let save = |path: &std::path::Path| cluster.run(&["region", "save", "numbers", path.to_str().unwrap()]);
+    let (fifo, link, file) = (folder.join("fifo"), folder.join("link"), folder.join("file"));
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::read(fifo).unwrap()
+    });
+    save(&fifo).fine();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(&fifo).unwrap().file_type()), "it was replaced");
+    assert_eq!(reader.join().unwrap(), vec![0; 65536]);
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    save(&link).fine();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&file).unwrap(), vec![0; 65536]);
+    save(&folder).refused(2, &[&format!("cannot write {}: ", folder.display())]);
+    // As on a disk that is full.
+    fs::write(&file, "old").unwrap();
+    let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" region save numbers \"$1\"";
+    let output = std::process::Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_naam-run"), file.to_str().unwrap()])
+        .env("XDG_RUNTIME_DIR", scratch.file(""))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && stderr.contains(&format!("cannot write {}: ", file.display())), "{stderr}");
+    assert_eq!(fs::read(&file).unwrap(), b"old");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "nothing is left beside it");
 }

@@ -112,9 +112,10 @@ fn fuel_is_the_deployments() {
     let deployed = cluster.run(&["deploy", &file, "--as", "counter", "--bind", "counters=numbers", "--udma-operations", "0"]);
     deployed.refused(0, &["warning: counter/count may need 1 UDMA operation: more than --udma-operations 0"]);
     assert!(!deployed.stderr.contains("counter/transfer"), "its operations have no bound: {deployed:?}");
-    cluster
-        .run(&["invoke", "counter/count"])
-        .refused(1, &["more UDMA operations than its limit", "0 UDMA operations", "`--udma-operations N`"]);
+    cluster.run(&["invoke", "counter/count"]).refused(
+        1,
+        &["more UDMA operations than its limit; what it did before that stays done", "0 UDMA operations", "`--udma-operations N`"],
+    );
 }
 
 #[test]
@@ -269,4 +270,29 @@ fn exec_speaks_the_runners_protocol() {
         let (code, stdout, _) = run(&["--engine", engine, "00"], "zz");
         assert!(code == Some(2) && stdout.is_empty());
     }
+}
+
+/// What --help shows works, in this order. Huge pages must have been reserved, and the examples of `naam-run --help` are the guide's.
+#[test]
+fn examples_in_help_work() {
+    let scratch = Scratch::new();
+    let _cluster = scratch.start(&["--nic", "1"]);
+    bundle(&scratch, "mica");
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_naam-run"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let mut outputs = String::new();
+    for command in [&["region", "create"][..], &["deploy"], &["invoke"], &["grant"], &["steer"], &["compile"]] {
+        let help = scratch.run(&[command, &["--help"]].concat()).fine().to_owned();
+        let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  naam-run ")).collect();
+        assert!(!examples.is_empty(), "{help}");
+        for example in examples.into_iter().filter(|example| !example.contains("--huge-pages")) {
+            let example = example.split(" && ").next().unwrap();
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", example]).current_dir(scratch.file("")).env("PATH", &path).env("XDG_RUNTIME_DIR", scratch.file(""));
+            let output = shell.output().unwrap();
+            assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+            outputs.push_str(&String::from_utf8(output.stdout).unwrap());
+        }
+    }
+    assert!(outputs.contains("\"data\": \"key-0001hi\"") && outputs.contains("Deployed cache"), "{outputs}");
 }
