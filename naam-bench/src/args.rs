@@ -418,22 +418,11 @@ fn cell_mix(text: &str) -> Result<Mix, String> {
     }
 }
 
-/// A parser of counts in this range, as people write them: `4096`, `64K`, `1M`. Powers of 1,000: these are no bytes.
+/// A parser of counts in this range, as people write them.
 fn count(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     move |text| {
-        let trimmed = text.trim();
-        let digits = trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(digits);
-        let factor = match unit {
-            "" => 1,
-            "K" | "k" => 1_000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            _ => return Err(format!("{unit:?} is no unit: use K, M or G: a thousand, a million, a billion")),
-        };
-        let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64K or 1M".to_owned())?;
-        let wanted = number.checked_mul(factor).filter(|number| range.contains(number));
-        wanted.ok_or_else(|| format!("must be {} to {}", range.start(), range.end()))
+        let number = u64::try_from(naamc::quantity::parse_count(text)?).ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("must be {} to {}", range.start(), range.end()))
     }
 }
 

@@ -24,7 +24,6 @@ use clap::Parser;
 use experiment::invoke::Failure;
 use runtime::supervisor::error::ControlError;
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// The report stands.
@@ -94,9 +93,5 @@ fn print(json: bool, report: &impl Serialize, text: impl FnOnce() -> String) -> 
     } else {
         text()
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| failed(anyhow::Error::new(error).context("writing the report"))),
-    }
+    naamc::output::print(&text).map_err(|error| failed(anyhow::Error::new(error).context("writing the report")))
 }

@@ -55,10 +55,5 @@ fn print(json: bool, value: &impl serde::Serialize, words: impl FnOnce() -> Stri
 
 /// Prints a line.
 fn say(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| Failure::usage(format!("cannot write to standard output: {error}"))),
-    }
+    naamc::output::print(&format!("{text}\n")).map_err(|error| Failure::usage(format!("cannot write to standard output: {error}")))
 }

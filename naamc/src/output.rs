@@ -1,4 +1,4 @@
-//! Files that programs write: there as a whole, or as they were before.
+//! What programs write: files, there as a whole or as they were before, and standard output.
 //!
 //! A regular file, and one that is not there yet, is written without a name and put in its place at the end, so that a failure at any
 //! moment leaves the old one and nothing beside it. A device or a FIFO has no old content and is not ours to replace: it is written to.
@@ -45,6 +45,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OutputFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
+}
+
+/// Prints to standard output. Whoever reads may go away before the end (`naamc inspect ... | head`): it has seen enough.
+///
+/// # Errors
+/// What the system says, if the text is lost otherwise.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 impl OutputFile {

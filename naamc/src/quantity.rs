@@ -2,9 +2,7 @@
 
 /// Parses `4096`, `64K`, `64M`, `1G`, `2T`; also with `iB` or `B`. Powers of 1,024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let trimmed = text.trim();
-    let digits = trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(digits);
+    let (number, unit) = number_and_unit(text);
     let shift = match unit.trim_end_matches('B').trim_end_matches('i') {
         "" if !unit.contains('i') => 0,
         "K" | "k" => 10,
@@ -15,6 +13,29 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64M or 1G".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "more bytes than a number holds".to_owned())
+}
+
+/// Reads a count, as in `4096`, `64K` or `1M`. Units are powers of 1,000: these are no bytes.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_count(text: &str) -> Result<u128, String> {
+    let (number, unit) = number_and_unit(text);
+    let factor: u128 = match unit {
+        "" => 1,
+        "K" | "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        _ => return Err(format!("{unit:?} is no unit: use K, M or G: a thousand, a million, a billion")),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64K or 1M".to_owned())?;
+    Ok(u128::from(number) * factor)
+}
+
+/// The digits with which a text begins, and what follows them.
+fn number_and_unit(text: &str) -> (&str, &str) {
+    let trimmed = text.trim();
+    trimmed.split_at(trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len()))
 }
 
 /// The shortest exact way to write it.

@@ -193,6 +193,13 @@ struct UnderWay {
 }
 
 impl UnderWay {
+    /// Of a message that begins, or goes on, at an executor: of this session and for this handler, by their indices.
+    #[inline(always)]
+    fn starting(origin: Origin, execution: u64, brought: (u32, u32), (session, handler): (u32, u32), claims: bool) -> UnderWay {
+        let (prefetched, at_backend, steered_away) = (false, false, false);
+        UnderWay { origin, execution, brought, session, handler, to_claim: claims, prefetched, at_backend, steered_away }
+    }
+
     /// Suspensions and UDMA operations of its activation that are not what it brought along.
     #[inline(always)]
     fn done_here(&self, activation: &Activation) -> (u32, u32) {
@@ -299,17 +306,7 @@ impl<L: Link> Executor<L> {
         assert!(options.number != 0, "executor 0 is nobody");
         assert!((1..=ACTIVATIONS_MAX).contains(&options.activations), "activations within the limit");
         let count = options.activations;
-        let nothing = UnderWay {
-            origin: Origin::default(),
-            execution: 0,
-            brought: (0, 0),
-            session: NONE,
-            handler: NONE,
-            to_claim: false,
-            prefetched: false,
-            at_backend: false,
-            steered_away: false,
-        };
+        let nothing = UnderWay::starting(Origin::default(), 0, (0, 0), (NONE, NONE), false);
         let blank = Activation::new_boxed();
         Executor {
             options,

@@ -51,15 +51,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints to standard output; a reader that went away (`naamc inspect ... | head`) is no error.
+/// Prints to standard output.
 pub fn say(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Unusable(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    naamc::output::print(text).map_err(|error| Failure::Unusable(format!("cannot write to standard output: {error}")))
 }
 
 /// Reads a bundle, or makes one of an ELF or of C files, and proves it.

@@ -95,17 +95,8 @@ impl<L: Link> Executor<L> {
         activation.body_used = served.handler.body_used(arrived);
         state.session.link.advance();
         begin(state, served);
-        pool.under_way[index as usize] = UnderWay {
-            origin,
-            execution: next_execution(last_execution),
-            brought: (0, 0),
-            session: session as u32,
-            handler: entry,
-            to_claim: served.handler.shape().claims,
-            prefetched: false,
-            at_backend: false,
-            steered_away: false,
-        };
+        let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
+        pool.under_way[index as usize] = UnderWay::starting(origin, execution, (0, 0), (session as u32, entry), claims);
         counters.requests += 1;
         self.run(index, now_ns);
         Ok(true)

@@ -132,17 +132,9 @@ impl<L: Link> Executor<L> {
         (activation.suspensions, activation.udma_operations) = (header.suspensions, header.udma_operations);
         state.session.link.advance();
         begin(state, served);
-        pool.under_way[index as usize] = UnderWay {
-            origin: *origin,
-            execution: next_execution(last_execution),
-            brought: (header.suspensions, header.udma_operations),
-            session: session as u32,
-            handler: entry,
-            to_claim: served.handler.shape().claims,
-            prefetched: false,
-            at_backend: false,
-            steered_away: false,
-        };
+        let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
+        let brought = (header.suspensions, header.udma_operations);
+        pool.under_way[index as usize] = UnderWay::starting(*origin, execution, brought, (session as u32, entry), claims);
         counters.requests += 1;
         self.run(index, now_ns);
         Ok(Ok(()))
