@@ -97,12 +97,8 @@ fn failed(handler: &str, limits: Limits, has_effects: bool, error: &Error) -> Fa
         _ => String::new(),
     };
     let done = match error {
-        Error::Runtime(
-            RuntimeError::BackEdgesExhausted
-            | RuntimeError::UdmaOperationsExhausted
-            | RuntimeError::RegionUnreachable
-            | RuntimeError::EngineFault,
-        ) if has_effects => "; what it did before that stays done",
+        Error::Runtime(RuntimeError::Uncertain) => "",
+        Error::Runtime(error) if has_effects && !error.is_refusal() => "; what it did before that stays done",
         _ => "",
     };
     let failure = Failure::refused("invocation-failed", format!("{handler}: {error}{done}"));

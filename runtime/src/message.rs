@@ -158,6 +158,25 @@ impl RuntimeError {
         RuntimeError::ALL.into_iter().find(|error| *error as u16 == number)
     }
 
+    /// Whether nothing of the message has run. If so, nothing has happened; with [`RuntimeError::Uncertain`] nobody knows; else what the
+    /// handler did up to there stays done.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            RuntimeError::Malformed
+            | RuntimeError::UnknownDeployment
+            | RuntimeError::UnknownHandler
+            | RuntimeError::NotGranted
+            | RuntimeError::BadContinuation
+            | RuntimeError::Busy
+            | RuntimeError::ReplyTooLong => true,
+            RuntimeError::BackEdgesExhausted
+            | RuntimeError::UdmaOperationsExhausted
+            | RuntimeError::RegionUnreachable
+            | RuntimeError::EngineFault
+            | RuntimeError::Uncertain => false,
+        }
+    }
+
     /// The error that a sender is told of when its handler failed; `None` if another execution of the request answers it.
     pub fn of(failure: Failure) -> Option<RuntimeError> {
         match failure {

@@ -63,24 +63,6 @@ pub fn error_name(error: RuntimeError) -> &'static str {
     }
 }
 
-/// Whether the error says that nothing has happened (`docs/formats/message.md`): what it answers has not run.
-pub fn is_refusal(error: RuntimeError) -> bool {
-    match error {
-        RuntimeError::Malformed
-        | RuntimeError::UnknownDeployment
-        | RuntimeError::UnknownHandler
-        | RuntimeError::NotGranted
-        | RuntimeError::BadContinuation
-        | RuntimeError::Busy
-        | RuntimeError::ReplyTooLong => true,
-        RuntimeError::BackEdgesExhausted
-        | RuntimeError::UdmaOperationsExhausted
-        | RuntimeError::RegionUnreachable
-        | RuntimeError::EngineFault
-        | RuntimeError::Uncertain => false,
-    }
-}
-
 /// A request under way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pending {
@@ -257,7 +239,7 @@ impl Counts {
                     self.answers.results_other += 1;
                 }
             }
-            Err(error) if is_refusal(error) => {
+            Err(error) if error.is_refusal() => {
                 self.refused.count(error_name(error));
                 return;
             }
@@ -317,7 +299,7 @@ mod tests {
         let mut counts = Counts::default();
         let outcomes = RuntimeError::ALL.into_iter().map(Err).chain([Ok(0), Ok(7)]);
         for outcome in outcomes {
-            let ran = outcome.map_or_else(|error| !is_refusal(error), |_| true);
+            let ran = outcome.map_or_else(|error| !error.is_refusal(), |_| true);
             let known = ran && outcome != Err(RuntimeError::Uncertain);
             let (place, executor) = if known { (Place::Host, 3) } else { (Place::None, 0) };
             let (suspensions, udma_operations) = if known { (1, 2) } else { (0, 0) };
@@ -325,7 +307,7 @@ mod tests {
         }
         counts.record(5000);
         let answers = counts.close(1_000_000_000);
-        let refusals = RuntimeError::ALL.into_iter().filter(|error| is_refusal(*error)).count() as u64;
+        let refusals = RuntimeError::ALL.into_iter().filter(|error| error.is_refusal()).count() as u64;
         let requests = RuntimeError::ALL.len() as u64 - refusals + 2;
         assert_eq!((answers.refused.values().sum::<u64>(), answers.refused["unknown_deployment"]), (refusals, 1));
         assert_eq!((answers.measured.requests(), answers.measured.latency_ns.len()), (requests, requests));
