@@ -11,7 +11,6 @@ use crate::mica::TABLE;
 use crate::native::{Native, Reader};
 use crate::report::Place;
 use anyhow::{Context, Result, anyhow, bail};
-use runtime::client::Waiting;
 use runtime::client_place::{ClientPlaceOptions, LEAVES_AFTER_DEFAULT};
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
@@ -24,6 +23,7 @@ use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceStatus, Sta
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
+use runtime::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

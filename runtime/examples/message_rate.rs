@@ -7,7 +7,7 @@
 use naamc::abi::{Helper, address};
 use naamc::activation::{Activation, POINT_START};
 use naamc::interpreter::{Issued, Outcome};
-use runtime::client::{Session, Waiting};
+use runtime::client::Session;
 use runtime::clock::MonotonicClock;
 use runtime::deployment::{Deployment, Handler, Identity, Limits, Shape};
 use runtime::engine::{Program, Turn};
@@ -19,6 +19,7 @@ use runtime::session::{Grants, SlotTable};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::transport::{Link, body_record_bytes};
 use runtime::udma::Local;
+use runtime::waiting::Waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -184,7 +185,7 @@ fn served(
     mailbox.send(Command::Attach(ServerSession { id: 1, link: server_link, slots, grants: Grants::all() }));
     let server = std::thread::spawn(move || {
         let mut executor = Executor::new(Options::host(1, 42), Box::new(Local), MetricsWriter::nowhere());
-        let waiting = thread::Waiting { spin_us: SPIN };
+        let waiting = Waiting { spin_us: SPIN };
         let ended = thread::run(&mut executor, &inbox, &MonotonicClock::new(), waiting, &mut |_| {});
         ended.map(|()| executor.counters())
     });

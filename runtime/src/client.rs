@@ -5,10 +5,10 @@
 //! only to wake a sleeping executor or to sleep.
 //!
 //! ```
-//! use runtime::client::{Session, Waiting};
+//! use runtime::client::Session;
 //! # use naamc::{activation::Activation, interpreter::Outcome};
 //! # use runtime::{deployment::*, engine::*, executor::*, metrics::MetricsWriter, session::*, transport::shared_memory::*, udma::Local};
-//! # use runtime::clock::MonotonicClock;
+//! # use runtime::{clock::MonotonicClock, waiting::Waiting};
 //! # struct Doubling;
 //! # impl Program for Doubling {
 //! #     fn run(&self, activation: &mut Activation, _: &mut Turn<'_>) -> Outcome {
@@ -28,7 +28,7 @@
 //! # mailbox.send(Command::Attach(ServerSession { id: 1, link: server_link, slots, grants: Grants::all() }));
 //! # let executor_thread = std::thread::spawn(move || {
 //! #     let mut executor = Executor::new(Options::host(1, 0), Box::new(Local), MetricsWriter::nowhere());
-//! #     thread::run(&mut executor, &inbox, &MonotonicClock::new(), thread::Waiting { spin_us: 0 }, &mut |_| {}).unwrap();
+//! #     thread::run(&mut executor, &inbox, &MonotonicClock::new(), Waiting { spin_us: 0 }, &mut |_| {}).unwrap();
 //! # });
 //! # let target = runtime::message::Target { deployment: 0, generation: 1, handler: 0 };
 //! # let mut session = Session::new(1, 16, vec![(1, client_link)], None, Waiting { spin_us: 0 });
@@ -69,23 +69,14 @@ use crate::steering::{CLIENT, FlowView, flow_of};
 use crate::transport::shared_memory::RingLink;
 use crate::transport::wake::wait_any;
 use crate::transport::{Broken, Link, WaitFor, body_record_bytes, record_bytes};
+use crate::waiting::{Lookout, Waiting};
 use naamc::abi::BODY_BYTES_MAX;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// How long a client looks for replies before it offers its core to others between looks.
-const SPIN_ALONE: Duration = Duration::from_micros(5);
-
 /// Requests that make a batch.
 const BATCH: usize = 16;
-
-/// How a client waits for replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// How long it looks for them before it sleeps. 0 where other threads need the core.
-    pub spin_us: u32,
-}
 
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
@@ -223,7 +214,7 @@ pub struct Session<L = RingLink> {
     flows: Option<FlowView>,
     slots: Vec<Slot>,
     free: Vec<u16>,
-    waiting: Waiting,
+    lookout: Lookout,
     body: Box<[u8; BODY_BYTES_MAX]>,
     /// Requests whose link broke, to be handed over.
     lost: Vec<u16>,
@@ -254,7 +245,7 @@ impl<L: Link> Session<L> {
             flows,
             slots: vec![Slot::default(); usize::from(slots)],
             free: (0..slots).rev().collect(),
-            waiting,
+            lookout: Lookout::new(waiting),
             body: Box::new([0; BODY_BYTES_MAX]),
             lost: Vec::with_capacity(usize::from(slots)),
             hearing: None,
@@ -545,7 +536,6 @@ impl<L: Link> Session<L> {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
         self.flush();
         let start = Instant::now();
-        let spin = Duration::from_micros(self.waiting.spin_us.into());
         loop {
             let turned = self.local.as_mut().is_some_and(|(place, _)| place.turn());
             if self.under_way() == 0 || !self.lost.is_empty() || self.has_replies() || self.has_news() {
@@ -555,12 +545,11 @@ impl<L: Link> Session<L> {
             if timeout.is_some_and(|timeout| elapsed >= timeout) {
                 return Ok(false);
             }
-            if turned || elapsed < spin.min(SPIN_ALONE) {
-                std::hint::spin_loop();
+            if turned {
                 continue;
             }
-            if elapsed < spin {
-                std::thread::yield_now();
+            if !self.lookout.is_over(elapsed) {
+                self.lookout.pause(elapsed);
                 continue;
             }
             self.sleep(timeout.map(|timeout| timeout - elapsed))?;

@@ -10,7 +10,7 @@
 
 mod wire;
 
-use crate::client::{LocalPlace, Waiting};
+use crate::client::LocalPlace;
 use crate::clock::{Clock, MonotonicClock};
 use crate::control::client::Control;
 use crate::control::{Code, Connection, ConnectionOptions, ControlError};
@@ -23,6 +23,7 @@ use crate::metrics::MetricsWriter;
 use crate::place::bundles;
 use crate::session::{Grants, SlotTable};
 use crate::transport::shared_memory::{RingLink, RingSizes};
+use crate::waiting::Waiting;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

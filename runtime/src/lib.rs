@@ -1,6 +1,6 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
-//! A module uses only the modules below it; lowest first: clock, memory, metrics, message, udma, transport, session, engine,
+//! A module uses only the modules below it; lowest first: clock, waiting, memory, metrics, message, udma, transport, session, engine,
 //! deployment, executor, steering, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory`
 //! and the JIT.
 #![deny(unsafe_code)]
@@ -25,3 +25,4 @@ pub mod steering;
 pub mod supervisor;
 pub mod transport;
 pub mod udma;
+pub mod waiting;

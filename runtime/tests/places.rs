@@ -9,7 +9,7 @@ mod corpus;
 mod own_main;
 
 use corpus::Subject;
-use runtime::client::{Error, Waiting};
+use runtime::client::Error;
 use runtime::client_place::ClientPlaceOptions;
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
@@ -23,6 +23,7 @@ use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, Steer};
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::RingSizes;
+use runtime::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -8,7 +8,6 @@ use crate::native::Native;
 use crate::workload::distribution::Distribution;
 use crate::workload::mix::Workload;
 use crate::workload::stream::Stream;
-use runtime::client::Waiting;
 use runtime::clock::MonotonicClock;
 use runtime::deployment::{Deployment, Handler as Deployed, Identity, Limits, Shape};
 use runtime::executor::{Command, Executor, Options, ServerSession, thread};
@@ -17,6 +16,7 @@ use runtime::metrics::MetricsWriter;
 use runtime::session::{Grants, SlotTable};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::udma::Local;
+use runtime::waiting::Waiting;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -52,7 +52,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
     let measured = std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut executor = Executor::new(Options::host(1, 0), Box::new(Local), MetricsWriter::nowhere());
-            thread::run(&mut executor, &inbox, clock, thread::Waiting { spin_us: 50 }, &mut |_| {}).unwrap();
+            thread::run(&mut executor, &inbox, clock, Waiting { spin_us: 50 }, &mut |_| {}).unwrap();
         });
         let session = Session::new(1, 128, vec![(1, client)], None, Waiting { spin_us: 50 });
         let targets = std::array::from_fn(|handler| Target { deployment: 0, generation: 1, handler: handler as u16 });

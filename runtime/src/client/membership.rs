@@ -4,10 +4,11 @@
 //! more and what it had claimed is marked. So the message is kept until its answer is there. Between an executor's end and its
 //! successor's start requests wait without a link.
 
-use super::{ClientLink, Completion, Error, LocalPlace, NO_LINK, Session, Slot, Waiting, has_room, link_of, local_link};
+use super::{ClientLink, Completion, Error, LocalPlace, NO_LINK, Session, Slot, has_room, link_of, local_link};
 use crate::message::{Header, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
+use crate::waiting::Waiting;
 use naamc::abi::BODY_BYTES_MAX;
 use std::os::fd::BorrowedFd;
 

@@ -100,11 +100,11 @@ impl Backend for Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Waiting;
     use crate::message::{Header, RuntimeError};
     use crate::transport::Link;
     use crate::transport::shared_memory::RingSizes;
     use crate::udma::Location;
+    use crate::waiting::Waiting;
     use std::num::NonZeroU32;
 
     /// After one operation that ended without a result all others end too, those whose answer never comes included: no message waits.

@@ -4,6 +4,7 @@ use super::{Command, Event, Executor, Progress};
 use crate::clock::Clock;
 use crate::transport::Link;
 use crate::transport::wake::{WaitSet, Wake};
+use crate::waiting::{Lookout, Waiting};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
@@ -11,17 +12,8 @@ use std::time::Duration;
 
 /// Turns between two looks for commands.
 const TURNS_PER_LOOK: u32 = 16;
-/// How long a thread looks for work before it offers its core to others between looks.
-const SPIN_ALONE_NS: u64 = 5_000;
 /// Operations that complete within this time are waited for awake: about as long as the kernel takes to wake a sleeper by its clock.
 const NEAR_NS: u64 = 100_000;
-
-/// How a thread waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiting {
-    /// How long it looks for work before it sleeps. 0 where other threads need the core.
-    pub spin_us: u32,
-}
 
 /// The supervisor's side of an executor's thread: where commands go in.
 pub struct Mailbox<L> {
@@ -72,6 +64,7 @@ pub fn run<L: Link>(
 ) -> io::Result<()> {
     let waits = WaitSet::new()?;
     waits.add(inbox.wake.descriptor())?;
+    let mut lookout = Lookout::new(waiting);
     let (mut idle_since_ns, mut waits_since_ns) = (None, None);
     let mut now_ns = clock.now_ns();
     let mut turns = 0u32;
@@ -92,24 +85,22 @@ pub fn run<L: Link>(
             Progress::Working => (idle_since_ns, waits_since_ns) = (None, None),
             Progress::Contended => {
                 (idle_since_ns, waits_since_ns) = (None, None);
-                std::thread::yield_now();
+                lookout.offer_core();
             }
             // Operations that complete sooner than a sleeper wakes.
             Progress::Idle if executor.due_ns().is_some_and(|due_ns| due_ns < now_ns + NEAR_NS) => {
-                let wait_ns = now_ns.saturating_sub(*waits_since_ns.get_or_insert(now_ns));
-                if wait_ns < SPIN_ALONE_NS { std::hint::spin_loop() } else { std::thread::yield_now() }
+                let waited_ns = now_ns.saturating_sub(*waits_since_ns.get_or_insert(now_ns));
+                lookout.pause(Duration::from_nanos(waited_ns));
             }
             Progress::Idle => {
-                let idle_ns = now_ns.saturating_sub(*idle_since_ns.get_or_insert(now_ns));
+                let idle = Duration::from_nanos(now_ns.saturating_sub(*idle_since_ns.get_or_insert(now_ns)));
                 if executor.has_stopped() {
                     // Told so just now: nobody will wake it again.
-                } else if idle_ns >= u64::from(waiting.spin_us) * 1000 {
+                } else if lookout.is_over(idle) {
                     sleep(executor, inbox, &waits, now_ns)?;
                     (idle_since_ns, turns) = (None, 0);
-                } else if idle_ns >= SPIN_ALONE_NS {
-                    std::thread::yield_now();
                 } else {
-                    std::hint::spin_loop();
+                    lookout.pause(idle);
                 }
             }
         }

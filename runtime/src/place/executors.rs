@@ -6,7 +6,7 @@
 use super::Answers;
 use super::bundles::Prepared;
 use crate::clock::MonotonicClock;
-use crate::executor::thread::{self, Inbox, Mailbox, Waiting};
+use crate::executor::thread::{self, Inbox, Mailbox};
 use crate::executor::{Command, Event, Executor, Options, ServerSession};
 use crate::memory::Mapping;
 use crate::message::Place;
@@ -18,6 +18,7 @@ use crate::supervisor::protocol::{Answer, Granted, Session, Start};
 use crate::transport::shared_memory::RingLink;
 use crate::udma::dma::Dma;
 use crate::udma::{Backend, Local};
+use crate::waiting::Waiting;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;

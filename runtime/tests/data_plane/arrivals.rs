@@ -6,7 +6,7 @@ use naamc::abi::{BODY_BYTES_MAX, Rights};
 use naamc::activation::Activation;
 use naamc::continuation;
 use naamc::interpreter::Outcome;
-use runtime::client::{Session, Waiting};
+use runtime::client::Session;
 use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
 use runtime::engine::Turn;
 use runtime::engine::jit::JitEngine;
@@ -19,6 +19,7 @@ use runtime::transport::Link;
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::udma::wire::WireOperation;
 use runtime::udma::{Action, Local};
+use runtime::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

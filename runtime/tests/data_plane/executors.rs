@@ -6,7 +6,7 @@ use naamc::isa;
 use naamc::manifest::Manifest;
 use naamc::program::{Entry, Environment, Function, RegionDeclaration};
 use naamc::verifier::Proof;
-use runtime::client::{Error, Session, Waiting};
+use runtime::client::{Error, Session};
 use runtime::clock::MonotonicClock;
 use runtime::deployment::{Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
 use runtime::engine::InterpreterEngine;
@@ -19,6 +19,7 @@ use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::transport::{Broken, Link};
 use runtime::udma::{Action, Backend, Completion, Local, Location, NotIssued, Operation, Token};
+use runtime::waiting::Waiting;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -508,7 +509,7 @@ fn threads_serve_clients() {
             let deployment = &deployment;
             scope.spawn(move || {
                 let mut executor = executor(number, deployment, 16);
-                let waiting = thread::Waiting { spin_us: 0 };
+                let waiting = Waiting { spin_us: 0 };
                 thread::run(&mut executor, &inbox, &MonotonicClock::new(), waiting, &mut |_| {}).unwrap();
                 assert!(executor.counters().requests > 1_000, "both executors serve");
             });

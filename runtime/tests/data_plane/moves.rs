@@ -2,7 +2,7 @@
 
 use crate::corpus::{self, Subject};
 use naamc::abi::Rights;
-use runtime::client::{Change, Completion, Error, LocalPlace, Membership, News, Session, Waiting};
+use runtime::client::{Change, Completion, Error, LocalPlace, Membership, News, Session};
 use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine};
@@ -15,6 +15,7 @@ use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::transport::{Broken, Link};
 use runtime::udma::dma::Dma;
+use runtime::waiting::Waiting;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
