@@ -249,10 +249,17 @@ impl Served {
     }
 }
 
-/// The messages under way, and free activations.
+/// A message under way, or room for one.
+#[derive(Clone)]
+#[repr(C)]
+struct Message {
+    under_way: UnderWay,
+    activation: Activation,
+}
+
+/// The messages under way, and room for others.
 struct Pool {
-    activations: Vec<Activation>,
-    under_way: Vec<UnderWay>,
+    messages: Vec<Message>,
     free: Vec<u32>,
     /// Messages that can go on, oldest first.
     ready: Queue,
@@ -311,8 +318,7 @@ impl<L: Link> Executor<L> {
         Executor {
             options,
             pool: Pool {
-                activations: (0..count).map(|_| (*blank).clone()).collect(),
-                under_way: vec![nothing; count],
+                messages: (0..count).map(|_| Message { under_way: nothing, activation: (*blank).clone() }).collect(),
                 free: (0..count as u32).rev().collect(),
                 ready: Queue::new(count),
                 urgent: Queue::new(count),
@@ -531,7 +537,7 @@ impl<L: Link> Executor<L> {
         }
         *seen = steerings;
         let own = if self.options.place == Place::Client { CLIENT } else { u32::from(self.options.number) };
-        for under_way in &mut self.pool.under_way {
+        for Message { under_way, .. } in &mut self.pool.messages {
             under_way.steered_away = ![own, CLIENT, NOBODY].contains(&flows.get(under_way.origin.flow()));
         }
     }
@@ -545,11 +551,7 @@ impl<L: Link> Executor<L> {
         let Executor { pool, handlers, backend, .. } = self;
         let mut completed = 0;
         backend.poll(now_ns, &mut |Token(index), completion| {
-            let (Some(under_way), Some(activation)) =
-                (pool.under_way.get_mut(index as usize), pool.activations.get_mut(index as usize))
-            else {
-                return;
-            };
+            let Some(Message { under_way, activation }) = pool.messages.get_mut(index as usize) else { return };
             let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
             // Nothing has changed in the activation since the operation was issued.
             if !under_way.at_backend || served.complete(activation, completion).is_none() {
@@ -583,7 +585,8 @@ impl<L: Link> Executor<L> {
             let next = if backwards { self.pool.urgent.pop_last() } else { self.pool.urgent.pop() };
             let Some(index) = next else { break };
             // What it brought along is its sender's word: nobody is held back by that.
-            let done = self.pool.under_way[index as usize].done_here(&self.pool.activations[index as usize]);
+            let Message { under_way, activation } = &self.pool.messages[index as usize];
+            let done = under_way.done_here(activation);
             if done.1 > PATIENCE_UDMA_OPERATIONS {
                 self.starving = Some(index);
             }
@@ -611,8 +614,7 @@ impl<L: Link> Executor<L> {
     #[inline(always)]
     fn run(&mut self, index: u32, now_ns: u64) -> bool {
         let Executor { pool, sessions, handlers, options, .. } = self;
-        let under_way = &mut pool.under_way[index as usize];
-        let activation = &mut pool.activations[index as usize];
+        let Message { under_way, activation } = &mut pool.messages[index as usize];
         let Some(Some(Served { handler, regions, .. })) = handlers.get(under_way.handler as usize) else { return false };
         let mut turn = Turn::new(regions, u32::from(options.number));
         turn.hides_latency = u32::from(options.hides_latency);
@@ -648,8 +650,8 @@ impl<L: Link> Executor<L> {
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
     #[inline(always)]
     fn wait(&mut self, index: u32, now_ns: u64) {
-        let activation = &self.pool.activations[index as usize];
-        let Some(Some(served)) = self.handlers.get(self.pool.under_way[index as usize].handler as usize) else { return };
+        let Message { under_way, activation } = &self.pool.messages[index as usize];
+        let Some(Some(served)) = self.handlers.get(under_way.handler as usize) else { return };
         match served.helper(activation) {
             Some(Helper::Read) => self.wait_before(Helper::Read, index, now_ns),
             Some(helper) => self.wait_before_any(helper, index, now_ns),
@@ -666,8 +668,7 @@ impl<L: Link> Executor<L> {
     #[inline(always)]
     fn wait_before(&mut self, helper: Helper, index: u32, now_ns: u64) {
         let Executor { pool, sessions, handlers, options, backend, .. } = self;
-        let under_way = &mut pool.under_way[index as usize];
-        let activation = &pool.activations[index as usize];
+        let Message { under_way, activation } = &mut pool.messages[index as usize];
         let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
         let Some((operation, region)) = served.pending(activation, helper) else {
             return self.finish(index, Err(Failure::EngineFault));
@@ -702,8 +703,7 @@ impl<L: Link> Executor<L> {
     /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
     fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
         let Executor { pool, sessions, handlers, options, counters, starving, .. } = self;
-        let under_way = &pool.under_way[index as usize];
-        let activation = &pool.activations[index as usize];
+        let Message { under_way, activation } = &pool.messages[index as usize];
         pool.free.push(index);
         starving.take_if(|starving| *starving == index);
         let (Some(Some(state)), Some(Some(served))) =
@@ -749,7 +749,7 @@ impl<L: Link> Executor<L> {
     /// Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
     #[cold]
     fn answer_again(&mut self, index: u32) {
-        let UnderWay { session, origin, .. } = self.pool.under_way[index as usize];
+        let UnderWay { session, origin, .. } = self.pool.messages[index as usize].under_way;
         self.counters.duplicates += 1;
         let Some(Some(state)) = self.sessions.get_mut(session as usize) else { return };
         if let Some(answer) = state.session.slots.answer(request(&origin), &mut self.answer_body[..]) {
@@ -798,7 +798,8 @@ impl Pool {
     /// Asks for the lines of an activation with which its turn begins: its state, and the end of its stack with the body's begin.
     #[inline(always)]
     fn prefetch(&self, index: u32) {
-        let activation = &self.activations[index as usize];
+        let Message { under_way, activation } = &self.messages[index as usize];
+        prefetch_line(under_way);
         prefetch_line(activation);
         prefetch_line(&activation.registers[6]);
         prefetch_line(activation.body().as_ptr());

@@ -591,24 +591,6 @@ fn merge(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     });
 }
 
-/// Hints that the line at an address will be written.
-#[inline]
-pub fn prefetch_line_for_writing<T>(address: *const T) {
-    // Written out: where the baseline has no PREFETCHW, the intrinsic fetches a shared copy, and the first store asks the other core again.
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect that a program can see, whatever the address; processors without this kind ignore it.
-    unsafe {
-        std::arch::asm!("prefetchw [{address}]", address = in(reg) address, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: a prefetch has no effect that a program can see, whatever the address.
-    unsafe {
-        std::arch::asm!("prfm pstl1keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = address;
-}
-
 /// Hints that the line at an address will be read.
 #[inline]
 pub fn prefetch_line<T>(address: *const T) {

@@ -1,6 +1,6 @@
 //! What an executor takes in: messages are judged here before they touch an activation.
 
-use super::{BATCH_MAX, DeploymentState, Executor, Served, SessionState, UnderWay, reply_header, request, send};
+use super::{BATCH_MAX, DeploymentState, Executor, Message, Served, SessionState, UnderWay, reply_header, request, send};
 use crate::deployment::RECOVER;
 use crate::message::{Header, Origin, Place, RuntimeError, Target};
 use crate::session::{Answer, Owner, Standing};
@@ -87,7 +87,7 @@ impl<L: Link> Executor<L> {
             return self.decline(session, declined);
         }
         let Some(index) = pool.free.pop() else { return Ok(false) };
-        let activation = &mut pool.activations[index as usize];
+        let Message { under_way, activation } = &mut pool.messages[index as usize];
         prepare(activation, served, fuel);
         clear_body(activation);
         let arrived = usize::from(origin.body_bytes());
@@ -96,7 +96,7 @@ impl<L: Link> Executor<L> {
         state.session.link.advance();
         begin(state, served);
         let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
-        pool.under_way[index as usize] = UnderWay::starting(origin, execution, (0, 0), (session as u32, entry), claims);
+        *under_way = UnderWay::starting(origin, execution, (0, 0), (session as u32, entry), claims);
         counters.requests += 1;
         self.run(index, now_ns);
         Ok(true)

@@ -5,7 +5,7 @@
 //! looked at before the grant is.
 
 use super::admission::{Declined, begin, current_deployment, find, judge, next_execution};
-use super::{Executor, UnderWay, reply_header, request, send};
+use super::{Executor, Message, UnderWay, reply_header, request, send};
 use crate::message::{Header, HeaderWords, Kind, Origin, RuntimeError};
 use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes, record_bytes};
@@ -121,7 +121,7 @@ impl<L: Link> Executor<L> {
         let end = start + usize::from(header.continuation_bytes);
         state.session.link.copy(0, &mut answer_body[..end]);
         let Some(index) = pool.free.pop() else { return Ok(Ok(())) };
-        let activation = &mut pool.activations[index as usize];
+        let Message { under_way, activation } = &mut pool.messages[index as usize];
         if continuation::decode(proof, &answer_body[start..end], &answer_body[..body_bytes], activation).is_err() {
             pool.free.push(index);
             return refused(RuntimeError::BadContinuation);
@@ -134,7 +134,7 @@ impl<L: Link> Executor<L> {
         begin(state, served);
         let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
         let brought = (header.suspensions, header.udma_operations);
-        pool.under_way[index as usize] = UnderWay::starting(*origin, execution, brought, (session as u32, entry), claims);
+        *under_way = UnderWay::starting(*origin, execution, brought, (session as u32, entry), claims);
         counters.requests += 1;
         self.run(index, now_ns);
         Ok(Ok(()))
@@ -144,8 +144,7 @@ impl<L: Link> Executor<L> {
     /// session has no direct grant, native Rust has no continuations, or there is no room.
     pub(super) fn leave(&mut self, index: u32) -> bool {
         let Executor { pool, sessions, handlers, counters, answer_body, .. } = self;
-        let under_way = &pool.under_way[index as usize];
-        let activation = &pool.activations[index as usize];
+        let Message { under_way, activation } = &pool.messages[index as usize];
         let (Some(Some(state)), Some(Some(served))) =
             (sessions.get_mut(under_way.session as usize), handlers.get_mut(under_way.handler as usize))
         else {

@@ -17,9 +17,7 @@
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
-use crate::memory::{
-    Circle, LINE_WORDS, Mapping, Pages, SharedMemory, load_words, prefetch_line, prefetch_line_for_writing, store_words,
-};
+use crate::memory::{Circle, LINE_WORDS, Mapping, Pages, SharedMemory, load_words, store_words};
 use crate::message::HeaderWords;
 use naamc::abi::{HEADER_BYTES, MESSAGE_BYTES_MAX};
 use std::io;
@@ -37,8 +35,6 @@ const CLIENT_SLEEPS: usize = 128 / 8;
 const EXECUTOR_CURSORS: usize = 256 / 8;
 /// Index of the word that says whether the executor sleeps.
 const EXECUTOR_SLEEPS: usize = 384 / 8;
-/// How far ahead of a ring's cursor lines are fetched: some records, so that they arrive in time.
-const PREFETCH_BYTES: u64 = 512;
 /// Bytes of a ring at least: two of the smallest records.
 pub const RING_BYTES_MIN: u32 = 2 * RECORD_ALIGNMENT_BYTES as u32;
 /// Bytes of a ring at most: more would only queue.
@@ -118,16 +114,6 @@ struct Ring(Circle);
 impl Ring {
     fn bytes(&self) -> u64 {
         self.0.length_bytes()
-    }
-
-    /// Calls this with the address of each line of a record of so many bytes at a cursor.
-    #[inline(always)]
-    fn for_each_line(&self, cursor: u64, bytes: usize, visit: impl Fn(*const AtomicU64)) {
-        let (mut at, end) = (cursor, cursor.wrapping_add(bytes as u64));
-        while at != end {
-            visit(self.0.line(at).as_ptr());
-            at = at.wrapping_add(RECORD_ALIGNMENT_BYTES as u64);
-        }
     }
 
     /// A header: the first line of a record.
@@ -324,9 +310,6 @@ impl Link for RingLink {
     #[inline(always)]
     fn advance(&mut self) {
         let bytes = self.current_bytes;
-        if self.received - self.taken > PREFETCH_BYTES {
-            self.incoming.for_each_line(self.taken + PREFETCH_BYTES, bytes, prefetch_line);
-        }
         self.taken += bytes as u64;
         self.current_bytes = 0;
     }
@@ -358,8 +341,6 @@ impl Link for RingLink {
             self.outgoing.store(self.sent, body_end.next_multiple_of(8), continuation);
         }
         self.sent += bytes as u64;
-        // The peer has read these lines long ago: fetch them back before the next message is written.
-        self.outgoing.for_each_line(self.sent + PREFETCH_BYTES, bytes, prefetch_line_for_writing);
     }
 
     #[inline]
