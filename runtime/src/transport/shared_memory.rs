@@ -9,11 +9,15 @@
 //! | 264 | 8 | request head | executor |
 //! | 384 | 8 | 1 or 2 while the executor sleeps | executor; the client resets it |
 //! | 4096 | `request_bytes` | request ring | client |
-//! | then | `reply_bytes` | reply ring | executor |
+//! | then | `reply_bytes` | reply ring | executor; the client wipes what it has taken |
 //!
 //! A record is a message, rounded up to 64 bytes; it may wrap around the ring's end. Each side keeps its own cursors to itself: what
 //! it reads from the memory is only what the peer says of the peer's, and cursors that cannot be break the link.
 //! What one side publishes and takes lies on one line, so that a batch costs the peer one cache miss to see.
+//!
+//! A line that its consumer has only read stays in both caches, and the producer's next store to it must wait until the other copy is gone;
+//! fetching it ahead does not help. One that its consumer has written to comes over whole. So the client writes a word into each line
+//! of a reply that it has taken: an executor's time is worth more than its own.
 
 use super::wake::Wake;
 use super::{Broken, Link, RECORD_ALIGNMENT_BYTES, WaitFor, record_bytes};
@@ -93,6 +97,8 @@ pub struct RingLink {
     peer_sleeps: usize,
     outgoing: Ring,
     incoming: Ring,
+    /// Whether it writes to the lines of records that it has taken.
+    wipes: bool,
     /// Bytes ever sent, ever made visible, and ever taken by the peer as it last said.
     sent: u64,
     sent_visible: u64,
@@ -194,7 +200,7 @@ impl RingLink {
     /// `InvalidInput` if the sizes are illegal, or the memory is too short for them.
     pub fn client(mapping: Arc<Mapping>, sizes: RingSizes, wake: Wake) -> io::Result<RingLink> {
         let (requests, replies) = RingLink::rings(&mapping, sizes)?;
-        Ok(RingLink::new(mapping, wake, requests, replies))
+        Ok(RingLink { wipes: true, ..RingLink::new(mapping, wake, requests, replies) })
     }
 
     /// Both ends of a new link, in this process.
@@ -227,6 +233,7 @@ impl RingLink {
             peer_sleeps: EXECUTOR_SLEEPS,
             outgoing,
             incoming,
+            wipes: false,
             sent: 0,
             sent_visible: 0,
             sent_taken: 0,
@@ -309,8 +316,14 @@ impl Link for RingLink {
 
     #[inline(always)]
     fn advance(&mut self) {
-        let bytes = self.current_bytes;
-        self.taken += bytes as u64;
+        let end = self.taken + self.current_bytes as u64;
+        if self.wipes {
+            while self.taken != end {
+                self.incoming.0.line(self.taken)[0].store(0, Ordering::Relaxed);
+                self.taken += RECORD_ALIGNMENT_BYTES as u64;
+            }
+        }
+        self.taken = end;
         self.current_bytes = 0;
     }
 
