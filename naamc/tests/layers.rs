@@ -34,6 +34,7 @@ const ORDERS: &[(&str, &[&str])] = &[
         "runtime",
         &[
             "clock",
+            "waiting",
             "memory",
             "metrics",
             "message",

@@ -249,7 +249,7 @@ impl Served {
     }
 }
 
-/// A message under way, or room for one.
+/// A message under way, or room for one: what is known of it lies just before its activation's first line.
 #[derive(Clone)]
 #[repr(C)]
 struct Message {
@@ -761,10 +761,12 @@ impl<L: Link> Executor<L> {
     /// Announces to all links that this executor is going to sleep. False if something has arrived: then it must not, and is awake again.
     pub fn arm(&mut self) -> bool {
         let mut quiet = self.backend.arm();
-        for state in self.sessions.iter_mut().flatten() {
+        for state in self.sessions.iter_mut().flatten().filter(|state| !state.closing) {
             let wait_for = if state.wants_room { WaitFor::MessagesOrRoom } else { WaitFor::Messages };
-            // A broken link is noticed when it is next polled.
-            quiet &= state.session.link.arm(wait_for).unwrap_or(false);
+            let armed = state.session.link.arm(wait_for);
+            // Polling looks at less than this: a link that breaks here is closed here, or it would keep this executor awake.
+            state.closing |= armed.is_err();
+            quiet &= armed.unwrap_or(false);
         }
         if quiet {
             self.counters.sleeps += 1;
@@ -795,7 +797,7 @@ impl DeploymentState {
 }
 
 impl Pool {
-    /// Asks for the lines of an activation with which its turn begins: its state, and the end of its stack with the body's begin.
+    /// Asks for the lines of a message with which its turn begins: what is known of it, its activation's state, and the end of its stack with the body's begin.
     #[inline(always)]
     fn prefetch(&self, index: u32) {
         let Message { under_way, activation } = &self.messages[index as usize];

@@ -278,6 +278,24 @@ fn a_broken_link_concerns_nobody_else() {
     assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
 }
 
+/// A head that cannot be is seen by nobody but an executor that is about to sleep: it closes the session, and then sleeps.
+#[test]
+fn a_broken_link_keeps_nobody_awake() {
+    let sizes = RingSizes::default();
+    let mapping = sizes.create().unwrap().map().unwrap();
+    let (server_wake, _client_wake) = runtime::transport::wake::Wake::pair().unwrap();
+    let mut bench = usual();
+    let link = RingLink::server(mapping.clone(), sizes, server_wake).unwrap();
+    let slots = SlotTable::anonymous(1).unwrap();
+    bench.executor.apply(Command::Attach(ServerSession { id: 6, link, slots, grants: Grants::all() }));
+    mapping.words()[1].store(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(!bench.executor.arm());
+    assert_eq!(bench.executor.take_events(), [Event::SessionClosed(6)]);
+    assert!(bench.executor.arm());
+    bench.executor.disarm();
+    assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
+}
+
 /// A client learns that its executor is gone: what was under way is uncertain, and later requests fail at once.
 #[test]
 fn a_lost_executor_is_reported() {
