@@ -23,13 +23,10 @@ use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceStatus, Sta
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
-use runtime::waiting::Waiting;
+use runtime::waiting::{SPIN_US, Waiting};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// How long a client that may spin looks for answers before it sleeps, in microseconds.
-pub const SPIN_US: u32 = 50;
 
 /// The programs that a place of this program runs as [`Engine::Native`].
 pub fn native_programs() -> NativePrograms {

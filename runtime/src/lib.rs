@@ -1,8 +1,8 @@
 //! Runs verified message bundles: engines, regions, transports, executors, clients.
 //!
-//! A module uses only the modules below it; lowest first: clock, waiting, memory, metrics, message, udma, transport, session, engine,
-//! deployment, executor, steering, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory`
-//! and the JIT.
+//! A module uses only the modules below it; lowest first: clock, waiting, memory, metrics, message, steering, udma, transport, session,
+//! engine, deployment, executor, client, channel, supervisor, place, control, client_place, node. `unsafe` is confined to `memory` and the
+//! JIT.
 #![deny(unsafe_code)]
 
 pub mod channel;

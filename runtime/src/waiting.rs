@@ -10,6 +10,9 @@ const LOOK_ALONE: Duration = Duration::from_micros(5);
 /// An offer that took longer was taken: to ask the kernel in vain takes 0.3 us, two switches and another thread's look more than this.
 const OFFER_IN_VAIN: Duration = Duration::from_micros(1);
 
+/// How long a thread that may look does so before it sleeps, usually, in microseconds: about what a wake-up costs.
+pub const SPIN_US: u32 = 50;
+
 /// How a thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a client of Redis that has a processor of its own looks for replies before it sleeps: as long as one of NAAM.
-const SPIN: Duration = Duration::from_micros(crate::cluster::SPIN_US as u64);
+const SPIN: Duration = Duration::from_micros(runtime::waiting::SPIN_US as u64);
 
 /// A server with its clients and what they know of its records.
 struct Side<C> {

@@ -2,7 +2,7 @@
 
 use super::clients::{Timing, bar, on_threads, processors};
 use crate::args::{Invoke, MESSAGES_DEFAULT};
-use crate::cluster::{SPIN_US, busy_ns, places, rings};
+use crate::cluster::{busy_ns, places, rings};
 use crate::invoke::client::{Answers, Client};
 use crate::invoke::messages::{Encoding, MESSAGES_BYTES_MAX, Messages};
 use crate::invoke::template::Template;
@@ -19,7 +19,7 @@ use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
 use runtime::message::Target;
 use runtime::supervisor::api::Status;
-use runtime::waiting::Waiting;
+use runtime::waiting::{SPIN_US, Waiting};
 use serde_json::Value;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -18,15 +18,12 @@ use crate::supervisor::protocol::{Answer, Granted, Session, Start};
 use crate::transport::shared_memory::RingLink;
 use crate::udma::dma::Dma;
 use crate::udma::{Backend, Local};
-use crate::waiting::Waiting;
+use crate::waiting::{SPIN_US, Waiting};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-
-/// How long an executor without work looks for some before it sleeps, where cores are to spare: about what a wake-up costs.
-const SPIN_US: u32 = 50;
 
 /// All executors of a place.
 pub(crate) struct Executors {
