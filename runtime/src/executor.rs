@@ -763,10 +763,8 @@ impl<L: Link> Executor<L> {
         let mut quiet = self.backend.arm();
         for state in self.sessions.iter_mut().flatten().filter(|state| !state.closing) {
             let wait_for = if state.wants_room { WaitFor::MessagesOrRoom } else { WaitFor::Messages };
-            let armed = state.session.link.arm(wait_for);
-            // Polling looks at less than this: a link that breaks here is closed here, or it would keep this executor awake.
-            state.closing |= armed.is_err();
-            quiet &= armed.unwrap_or(false);
+            // A broken link is noticed when it is next polled.
+            quiet &= state.session.link.arm(wait_for).unwrap_or(false);
         }
         if quiet {
             self.counters.sleeps += 1;
@@ -797,7 +795,8 @@ impl DeploymentState {
 }
 
 impl Pool {
-    /// Asks for the lines of a message with which its turn begins: what is known of it, its activation's state, and the end of its stack with the body's begin.
+    /// Asks for the lines of a message with which its turn begins: what is known of it, its activation's state, and the end of its stack with
+    /// the body's begin.
     #[inline(always)]
     fn prefetch(&self, index: u32) {
         let Message { under_way, activation } = &self.messages[index as usize];

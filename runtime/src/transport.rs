@@ -84,7 +84,7 @@ pub trait Link: Send {
     /// Says that this end is about to sleep. Returns false if there is a reason not to: something arrived in the meantime.
     ///
     /// # Errors
-    /// If the peer broke the link.
+    /// If the peer broke the link. [`Link::next`] says so too from then on, once what arrived before is taken.
     fn arm(&mut self, wait_for: WaitFor) -> Result<bool, Broken>;
 
     /// Says that this end is awake again.

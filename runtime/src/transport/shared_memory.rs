@@ -107,6 +107,9 @@ pub struct RingLink {
     received: u64,
     taken: u64,
     taken_visible: u64,
+    /// A cursor of the peer was seen that cannot be. Looks that go by the other cursor say so from then on, too: polling looks at the
+    /// tail, and whoever is about to sleep at both.
+    broken: bool,
     /// The header of the record at `taken`, once it was copied; its length field is checked. The record's bytes on the ring, 0 if there is
     /// none.
     current: HeaderWords,
@@ -240,6 +243,7 @@ impl RingLink {
             received: 0,
             taken: 0,
             taken_visible: 0,
+            broken: false,
             current: HeaderWords::default(),
             current_bytes: 0,
         }
@@ -255,7 +259,8 @@ impl RingLink {
     fn refresh_received(&mut self) -> Result<(), Broken> {
         let tail = self.word(self.peer_cursors).load(Ordering::Acquire);
         let (new, all) = (tail.wrapping_sub(self.received), tail.wrapping_sub(self.taken));
-        if all > self.incoming.bytes() || new > all || !all.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64) {
+        self.broken |= all > self.incoming.bytes() || new > all || !all.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64);
+        if self.broken {
             return Err(Broken::Cursor);
         }
         self.received = tail;
@@ -267,7 +272,8 @@ impl RingLink {
     fn refresh_taken(&mut self) -> Result<(), Broken> {
         let head = self.word(self.peer_cursors + 1).load(Ordering::Acquire);
         let (under_way, before) = (self.sent_visible.wrapping_sub(head), self.sent_visible.wrapping_sub(self.sent_taken));
-        if under_way > before || !under_way.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64) {
+        self.broken |= under_way > before || !under_way.is_multiple_of(RECORD_ALIGNMENT_BYTES as u64);
+        if self.broken {
             return Err(Broken::Cursor);
         }
         self.sent_taken = head;

@@ -11,17 +11,19 @@ use runtime::clock::MonotonicClock;
 use runtime::deployment::{Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
 use runtime::engine::InterpreterEngine;
 use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSession, thread};
-use runtime::memory::Region;
+use runtime::memory::{Mapping, Region};
 use runtime::message::{FLOWS, Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use runtime::metrics::MetricsWriter;
 use runtime::session::{Grants, SlotTable};
 use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
+use runtime::transport::wake::Wake;
 use runtime::transport::{Broken, Link};
 use runtime::udma::{Action, Backend, Completion, Local, Location, NotIssued, Operation, Token};
 use runtime::waiting::Waiting;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub const ADD_HANDLER: u16 = 0;
@@ -261,17 +263,23 @@ fn random_messages_do_no_harm() {
     assert!(answered > 7_000 && errors > 1_000 && answered - errors > 500, "{answered} answers, {errors} errors");
 }
 
+/// Attaches a client, session 6, to an executor. Returns the memory of its link and its end of the wake-ups.
+fn attach_raw(executor: &mut Executor<RingLink>) -> (Arc<Mapping>, Wake) {
+    let sizes = RingSizes::default();
+    let mapping = sizes.create().unwrap().map().unwrap();
+    let (server_wake, client_wake) = Wake::pair().unwrap();
+    let link = RingLink::server(mapping.clone(), sizes, server_wake).unwrap();
+    let slots = SlotTable::anonymous(1).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 6, link, slots, grants: Grants::all() }));
+    (mapping, client_wake)
+}
+
 /// A client that breaks its link loses its own session; its neighbour is served.
 #[test]
 fn a_broken_link_concerns_nobody_else() {
-    let sizes = RingSizes::default();
-    let mapping = sizes.create().unwrap().map().unwrap();
-    let (server_wake, _client_wake) = runtime::transport::wake::Wake::pair().unwrap();
     let mut bench = usual();
-    let link = RingLink::server(mapping.clone(), sizes, server_wake).unwrap();
-    let slots = SlotTable::anonymous(1).unwrap();
-    bench.executor.apply(Command::Attach(ServerSession { id: 6, link, slots, grants: Grants::all() }));
-    mapping.words()[0].store(77, std::sync::atomic::Ordering::Relaxed);
+    let (mapping, _wake) = attach_raw(&mut bench.executor);
+    mapping.words()[0].store(77, Ordering::Relaxed);
     assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
     assert_eq!(bench.executor.take_events(), [Event::SessionClosed(6)]);
     assert_eq!(bench.executor.take_closed().len(), 1);
@@ -281,19 +289,33 @@ fn a_broken_link_concerns_nobody_else() {
 /// A head that cannot be is seen by nobody but an executor that is about to sleep: it closes the session, and then sleeps.
 #[test]
 fn a_broken_link_keeps_nobody_awake() {
-    let sizes = RingSizes::default();
-    let mapping = sizes.create().unwrap().map().unwrap();
-    let (server_wake, _client_wake) = runtime::transport::wake::Wake::pair().unwrap();
     let mut bench = usual();
-    let link = RingLink::server(mapping.clone(), sizes, server_wake).unwrap();
-    let slots = SlotTable::anonymous(1).unwrap();
-    bench.executor.apply(Command::Attach(ServerSession { id: 6, link, slots, grants: Grants::all() }));
-    mapping.words()[1].store(1, std::sync::atomic::Ordering::Relaxed);
+    let (mapping, _wake) = attach_raw(&mut bench.executor);
+    mapping.words()[1].store(1, Ordering::Relaxed);
     assert!(!bench.executor.arm());
+    bench.executor.turn(0);
     assert_eq!(bench.executor.take_events(), [Event::SessionClosed(6)]);
     assert!(bench.executor.arm());
     bench.executor.disarm();
     assert_eq!(bench.call(target(ADD_HANDLER), &[0; 8]).0, Ok(0));
+}
+
+/// The same of an executor that breaks the link of a client that waits: what was under way is uncertain.
+#[test]
+fn a_broken_link_ends_the_wait_of_its_client() {
+    let sizes = RingSizes::default();
+    let mapping = sizes.create().unwrap().map().unwrap();
+    let (client_wake, _wake) = Wake::pair().unwrap();
+    let client = RingLink::client(mapping.clone(), sizes, client_wake).unwrap();
+    let mut session = Session::new(5, 4, vec![(1, client)], None, Waiting { spin_us: 0 });
+    session.submit(target(ADD_HANDLER), None, &[0; 8], 1).unwrap();
+    mapping.words()[33].store(1, Ordering::Relaxed);
+    assert!(session.wait(Some(Duration::from_secs(10))).unwrap());
+    let mut outcomes = Vec::new();
+    let lost = session.poll(|completion| outcomes.push(completion.outcome));
+    assert!(matches!(lost, Err(Error::Lost(Broken::Cursor))), "{lost:?}");
+    assert_eq!(session.poll(|completion| outcomes.push(completion.outcome)).unwrap(), 1);
+    assert_eq!(outcomes, [Err(RuntimeError::Uncertain)]);
 }
 
 /// A client learns that its executor is gone: what was under way is uncertain, and later requests fail at once.
@@ -595,7 +617,7 @@ impl Backend for Polled {
     }
 
     fn poll(&mut self, _: u64, _: &mut dyn FnMut(Token, Completion<'_>)) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn due_ns(&self) -> Option<u64> {
@@ -609,7 +631,7 @@ fn a_backend_that_wakes_is_polled() {
     let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut executor: Executor<RingLink> =
         Executor::new(Options::host(1, 1), Box::new(Polled(polls.clone())), MetricsWriter::nowhere());
-    let polled = || polls.load(std::sync::atomic::Ordering::Relaxed);
+    let polled = || polls.load(Ordering::Relaxed);
     executor.turn(0);
     assert_eq!(polled(), 0, "nothing is under way");
     assert!(executor.arm());
