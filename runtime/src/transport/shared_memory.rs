@@ -16,7 +16,7 @@
 //! What one side publishes and takes lies on one line, so that a batch costs the peer one cache miss to see.
 //!
 //! A line that its consumer has only read stays in both caches, and the producer's next store to it must wait until the other copy is gone;
-//! fetching it ahead does not help. One that its consumer has written to comes over whole. So the client writes a word into each line
+//! fetching it ahead hides half of that. One that its consumer has written to comes over whole. So the client writes a word into each line
 //! of a reply that it has taken: an executor's time is worth more than its own.
 
 use super::wake::Wake;
