@@ -23,7 +23,7 @@ use runtime::supervisor::api::{CreateRegion, Deploy, FlowRange, PlaceStatus, Sta
 use runtime::supervisor::protocol::EngineChoice;
 use runtime::supervisor::records::Binding;
 use runtime::transport::shared_memory::{RING_BYTES_MAX, RingSizes};
-use runtime::waiting::{SPIN_US, Waiting};
+use runtime::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -247,7 +247,7 @@ impl Cluster {
     /// it waits.
     pub fn connect(&self, window: u16, bodies_bytes: [usize; 2], spin: bool) -> Result<SessionConnection<Connection>> {
         let rings = rings(window, bodies_bytes[0], bodies_bytes[1]);
-        let waiting = Waiting { spin_us: if spin { SPIN_US } else { 0 } };
+        let waiting = Waiting::with_own_core(spin);
         let mut connection =
             Connection::open(self.control.address(), &ConnectionOptions { window, rings, waiting, numbered: false })?;
         let (name, engine, targets) = self.deployments.first().context("nothing is deployed")?;

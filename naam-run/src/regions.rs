@@ -56,9 +56,12 @@ fn create(control: &Control, name: &str, bytes: u64, huge_pages: bool, from: Opt
     if let Some((file, length_bytes)) = source
         && let Err(error) = control.load_region(name, Box::new(file), length_bytes)
     {
-        // Half a region helps nobody.
-        control.remove_region(name)?;
-        return Err(error.into());
+        // Half a region helps nobody. Why it is half is what counts, even if it has to stay.
+        let failure = Failure::from(error);
+        return Err(match control.remove_region(name) {
+            Ok(_) => failure,
+            Err(_) => failure.hint(format!("it stays as far as it is loaded: `naam-run region remove {name}` removes it")),
+        });
     }
     crate::print(as_json, &region, || format!("Created region {name}: {}.", show_bytes(region.length_bytes)))
 }

@@ -11,13 +11,20 @@ const LOOK_ALONE: Duration = Duration::from_micros(5);
 const OFFER_IN_VAIN: Duration = Duration::from_micros(1);
 
 /// How long a thread that may look does so before it sleeps, usually, in microseconds: about what a wake-up costs.
-pub const SPIN_US: u32 = 50;
+const SPIN_US: u32 = 50;
 
 /// How a thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// How long it looks before it sleeps. 0 where other threads need the core.
     pub spin_us: u32,
+}
+
+impl Waiting {
+    /// As a thread does that has a core to itself, or as one that has none.
+    pub fn with_own_core(has_own_core: bool) -> Waiting {
+        Waiting { spin_us: if has_own_core { SPIN_US } else { 0 } }
+    }
 }
 
 /// A thread that waits, and what it learnt of its core.
@@ -42,10 +49,10 @@ impl Lookout {
     /// Lets a moment pass before the next look, after it has waited so long.
     #[inline]
     pub fn pause(&mut self, waited: Duration) {
-        if waited < LOOK_ALONE && !self.shares_core {
-            std::hint::spin_loop();
-        } else {
+        if self.offers_core(waited) {
             self.offer_core();
+        } else {
+            std::hint::spin_loop();
         }
     }
 
@@ -53,6 +60,44 @@ impl Lookout {
     pub fn offer_core(&mut self) {
         let start = Instant::now();
         std::thread::yield_now();
-        self.shares_core = start.elapsed() > OFFER_IN_VAIN;
+        self.offered(start.elapsed());
+    }
+
+    /// Whether it offers its core between two looks, after it has waited so long.
+    #[inline]
+    fn offers_core(&self, waited: Duration) -> bool {
+        self.shares_core || waited >= LOOK_ALONE
+    }
+
+    /// Learns from an offer that took so long.
+    fn offered(&mut self, took: Duration) {
+        self.shares_core = took > OFFER_IN_VAIN;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOOK_ALONE, Lookout, OFFER_IN_VAIN, Waiting};
+    use std::time::Duration;
+
+    #[test]
+    fn a_core_is_offered_at_once_while_the_last_offer_was_taken() {
+        let mut lookout = Lookout::new(Waiting::with_own_core(true));
+        assert!(!lookout.offers_core(Duration::ZERO), "alone, as far as it knows");
+        assert!(lookout.offers_core(LOOK_ALONE), "after a while it asks");
+        lookout.offered(OFFER_IN_VAIN);
+        assert!(!lookout.offers_core(Duration::ZERO), "nobody took it");
+        lookout.offered(10 * OFFER_IN_VAIN);
+        assert!(lookout.offers_core(Duration::ZERO), "somebody is there");
+        lookout.offered(Duration::ZERO);
+        assert!(!lookout.offers_core(Duration::ZERO), "and gone again");
+    }
+
+    #[test]
+    fn a_thread_sleeps_when_it_has_looked_as_long_as_it_was_told() {
+        let lookout = Lookout::new(Waiting { spin_us: 50 });
+        assert!(!lookout.is_over(Duration::from_micros(49)));
+        assert!(lookout.is_over(Duration::from_micros(50)));
+        assert!(Lookout::new(Waiting::with_own_core(false)).is_over(Duration::ZERO), "one that may not look sleeps at once");
     }
 }

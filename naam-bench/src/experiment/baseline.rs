@@ -14,11 +14,9 @@ use crate::report::{FORMAT, Machine};
 use crate::workload::stream::Stream;
 use anyhow::Result;
 use runtime::control::Connection as Control;
+use runtime::waiting::Waiting;
 use std::path::Path;
 use std::time::Duration;
-
-/// How long a client of Redis that has a processor of its own looks for replies before it sleeps: as long as one of NAAM.
-const SPIN: Duration = Duration::from_micros(runtime::waiting::SPIN_US as u64);
 
 /// A server with its clients and what they know of its records.
 struct Side<C> {
@@ -66,10 +64,11 @@ impl Yardstick {
         progress.finish_and_clear();
         let (server, streams) = started?;
         let processors = processors(common.clients as usize, 1);
-        let spin = if processors.is_empty() { Duration::ZERO } else { SPIN };
+        // As a client of NAAM waits.
+        let waiting = Waiting::with_own_core(!processors.is_empty());
         let connections = streams
             .into_iter()
-            .map(|stream| RedisConnection::new(stream, common.window as usize, key_bytes, value_bytes, spin))
+            .map(|stream| RedisConnection::new(stream, common.window as usize, key_bytes, value_bytes, waiting))
             .collect::<std::io::Result<Vec<_>>>()?;
         let shared = table(plan, capacity).overwriting();
         let clients = Clients::new(connections, processors, common.window as u16);

@@ -19,7 +19,7 @@ use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
 use runtime::message::Target;
 use runtime::supervisor::api::Status;
-use runtime::waiting::{SPIN_US, Waiting};
+use runtime::waiting::Waiting;
 use serde_json::Value;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,7 +165,7 @@ fn measure(
     let connection_options = ConnectionOptions {
         window,
         rings: rings(window, handler.request_bytes(), reply_bytes),
-        waiting: Waiting { spin_us: if processors.is_empty() { 0 } else { SPIN_US } },
+        waiting: Waiting::with_own_core(!processors.is_empty()),
         numbered: false,
     };
     let connect = |_| Connection::open(control.address(), &connection_options);

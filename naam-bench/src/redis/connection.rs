@@ -14,6 +14,7 @@ use crate::application::Handler;
 use crate::load::{Answer, Connection, Fault};
 use crate::mica::{self, ITEM_HEADER_BYTES};
 use runtime::message::Place;
+use runtime::waiting::{Lookout, Waiting};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -45,8 +46,7 @@ enum Stage {
 /// A connection to a server, with a window of requests.
 pub struct RedisConnection {
     stream: UnixStream,
-    /// How long a client that has nothing to do looks for replies before it sleeps.
-    spin: Duration,
+    lookout: Lookout,
     key_bytes: usize,
     value_bytes: usize,
     /// Commands that are to be sent; those before `sent_bytes` are.
@@ -81,7 +81,7 @@ impl RedisConnection {
         window: usize,
         key_bytes: usize,
         value_bytes: usize,
-        spin: Duration,
+        waiting: Waiting,
     ) -> std::io::Result<RedisConnection> {
         stream.set_nonblocking(true)?;
         let record_bytes = mica::value_offset(key_bytes) + value_bytes;
@@ -89,7 +89,7 @@ impl RedisConnection {
         let reply_bytes_max = (BULK_OVERHEAD_BYTES_MAX + value_bytes).max(1 + LINE_BYTES_MAX + 2);
         Ok(RedisConnection {
             stream,
-            spin,
+            lookout: Lookout::new(waiting),
             key_bytes,
             value_bytes,
             out: Vec::with_capacity(window * command_bytes_max),
@@ -249,10 +249,11 @@ impl Connection for RedisConnection {
             if self.receive()? > 0 {
                 return Ok(());
             }
-            if started.elapsed() >= self.spin {
+            let waited = started.elapsed();
+            if self.lookout.is_over(waited) {
                 break;
             }
-            std::hint::spin_loop();
+            self.lookout.pause(waited);
         }
         let unsent = if self.out.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         let timeout = WAIT.try_into().map_err(|_| "the time to wait is out of range")?;

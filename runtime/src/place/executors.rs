@@ -18,7 +18,7 @@ use crate::supervisor::protocol::{Answer, Granted, Session, Start};
 use crate::transport::shared_memory::RingLink;
 use crate::udma::dma::Dma;
 use crate::udma::{Backend, Local};
-use crate::waiting::{SPIN_US, Waiting};
+use crate::waiting::Waiting;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -66,7 +66,7 @@ impl Executors {
         let failed = |error: io::Error| ControlError::io("starting executors", &error);
         let metrics = Metrics::new(metrics);
         let pending = Arc::new(Pending { answers, orders: Mutex::default() });
-        let waiting = Waiting { spin_us: if start.spins { SPIN_US } else { 0 } };
+        let waiting = Waiting::with_own_core(start.spins);
         let mut mailboxes = Vec::new();
         for block in 0..start.executors {
             let (mailbox, inbox) = thread::mailbox().map_err(failed)?;

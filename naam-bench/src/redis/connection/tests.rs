@@ -118,7 +118,7 @@ fn run(workload: Workload, lie: Lie) -> Result<[Measurement; 3], String> {
         (&Shared::new(workload.stamp(), capacity, KEY_BYTES, VALUE_BYTES, None).overwriting(), &MonotonicClock::new());
     // It ends with our end of the connection.
     std::thread::spawn(move || serve(theirs, lie, RECORDS as u32));
-    let mut connection = RedisConnection::new(ours, 32, KEY_BYTES, VALUE_BYTES, Duration::ZERO).unwrap();
+    let mut connection = RedisConnection::new(ours, 32, KEY_BYTES, VALUE_BYTES, Waiting::with_own_core(false)).unwrap();
     let loaded = Client::new(&mut connection, shared, clock, 32).run(Source::Load(RECORDS))?;
     let mut stream = Stream::draw(&workload.mix(), workload.distribution(), RECORDS, (0, 1), 9, |_| {});
     let client = Client::new(&mut connection, shared, clock, 32);
