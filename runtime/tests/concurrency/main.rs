@@ -7,5 +7,7 @@
 mod cell;
 mod executor;
 mod mica;
+#[path = "../../../testdata/handlers/mica_table.rs"]
+mod table;
 #[path = "../../../testdata/handlers/cell_tree.rs"]
 mod tree;

@@ -1,10 +1,10 @@
 //! MICA: counters are exact, no value is torn, and no block leaks.
 
 use super::executor::{Load, Store, execute};
+use super::table::{BUCKET_BYTES, Census, HEADER_BYTES, addition, record};
 #[cfg(feature = "jit")]
 use runtime::engine::jit::JitEngine;
 use runtime::engine::{Engine, InterpreterEngine};
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Hot keys that hold counters, and as many whose values are replaced and removed.
@@ -14,88 +14,26 @@ const REQUESTS: u64 = 1_000_000;
 const OK: i32 = 0;
 const ABSENT: i32 = 1;
 
-/// Layout, from `handlers/mica/README.md`.
-const HEADER_BYTES: u64 = 4096;
-const BUCKET_BYTES: u64 = 64;
-const CLASSES: u64 = 21;
-
-/// Units of 16 bytes in a block of this size class.
-fn class_units(class: u64) -> u64 {
-    match class {
-        0..8 => class + 1,
-        8..12 => 10 + (class - 8) * 2,
-        12..16 => 20 + (class - 12) * 4,
-        _ => 40 + (class - 16) * 8,
-    }
-}
-
 /// MICA's handlers on one engine, and a table.
 struct Table(Store);
 
 impl Table {
-    fn new(engine: &dyn Engine, buckets: u64, heap_bytes: u64) -> Table {
-        let length = |name: &str| HEADER_BYTES + if name == "table" { buckets * BUCKET_BYTES } else { heap_bytes };
+    fn new(engine: &dyn Engine, buckets: usize, heap_bytes: usize) -> Table {
+        let length = |name: &str| (HEADER_BYTES + if name == "table" { buckets * BUCKET_BYTES } else { heap_bytes }) as u64;
         Table(Store::new(engine, "mica.o", &[], length))
     }
 
-    fn word(&self, region: &str, offset: u64) -> u64 {
-        let index = self.0.names.iter().position(|name| name == region).expect("a region");
-        let mut bytes = [0; 8];
-        assert_eq!(self.0.regions[index].read(offset, &mut bytes), 0);
-        u64::from_le_bytes(bytes)
-    }
-
     /// Every unit of the heap that was handed out is in one record or one free block, and no lock is held. The number of records.
-    fn census(&self, buckets: u64) -> usize {
-        let main = buckets - buckets / 8;
-        let mut used = BTreeSet::new();
-        let mut take = |block: u64, class: u64| {
-            for unit in block..block + class_units(class) {
-                assert!(used.insert(unit), "unit {unit} is used twice");
-            }
-        };
-        let mut records = 0;
-        for index in 0..main {
-            let mut at = HEADER_BYTES + index * BUCKET_BYTES;
-            assert_eq!(self.word("table", at) & 0xffff_0000_0001, 0, "bucket {index} is locked");
-            loop {
-                for slot in 1..8 {
-                    let item = self.word("table", at + slot * 8);
-                    if item != 0 {
-                        take(item & 0xffff_ffff, item >> 32 & 0xff);
-                        records += 1;
-                    }
-                }
-                match self.word("table", at) >> 48 {
-                    0 => break,
-                    extra => at = HEADER_BYTES + (main + extra - 1) * BUCKET_BYTES,
-                }
-            }
-        }
-        for class in 0..CLASSES {
-            let mut block = self.word("heap", 64 + class * 64) & 0xffff_ffff;
-            while block != 0 {
-                take(block, class);
-                block = self.word("heap", block * 16) & 0xffff_ffff;
-            }
-        }
-        assert_eq!(used.len() as u64, self.word("heap", 0), "some block is lost");
-        records
+    fn check(&self) -> usize {
+        let census = Census::take(&self.0.content("heap"), &self.0.content("table"));
+        census.check_whole();
+        census.records.len()
     }
 }
 
 /// The fixed bytes around a counter or behind a version.
 fn filler(number: u64, version: u64, index: usize) -> u8 {
     (number.wrapping_mul(131) ^ version.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).wrapping_add(index as u64 * 7) as u8
-}
-
-fn record(number: u64, value: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![8, 0];
-    bytes.extend((value.len() as u16).to_le_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(number.to_le_bytes());
-    bytes.extend(value);
-    bytes
 }
 
 /// A counter's value: the counter, then bytes that never change, of a length that is the key's.
@@ -140,12 +78,7 @@ impl Load for Mixed {
 
     fn message(&self, request: &Request) -> (&'static str, Vec<u8>) {
         match *request {
-            Request::Add(number) => {
-                let mut bytes = vec![8, 0, 0, 0, 0, 0, 0, 0];
-                bytes.extend(1u64.to_le_bytes());
-                bytes.extend(number.to_le_bytes());
-                ("read_modify_write", bytes)
-            }
+            Request::Add(number) => ("read_modify_write", addition(number, 1)),
             Request::Get(number) => ("get", record(number, &[])),
             Request::Put(number, version) => ("put", record(number, &versioned_value(number, version))),
             Request::Delete(number) => ("delete", record(number, &[])),
@@ -179,7 +112,7 @@ fn stress(engine: &dyn Engine, executors: u32, requests: u64) {
     }
     let load = Mixed { added: (0..HOT).map(|_| AtomicU64::new(0)).collect() };
     let counts = execute(&table.0, &load, executors, requests);
-    let records = table.census(buckets);
+    let records = table.check();
     for number in 0..HOT {
         let counter = load.added[number as usize].load(Ordering::Relaxed);
         assert!(counter > 0);

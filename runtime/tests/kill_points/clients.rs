@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, LOOKS_MAX};
 use crate::scenarios::{FOREIGN, Keys, mica, value};
-use crate::table::{Census, record};
+use crate::table::{census, record};
 use runtime::control::client::Control;
 use runtime::control::directory::Address;
 use runtime::control::{Connection, ConnectionOptions};
@@ -85,8 +85,8 @@ pub fn a_client_that_is_killed_leaves_nothing() {
             let answer = cluster.call(place, "put", &record(FOREIGN.into(), &value(1, 1, 20)));
             assert_eq!((answer.outcome, answer.place), (Ok(0), place));
         }
-        let left = Census::take(&cluster.save());
-        assert_eq!((left.locked.len(), &left.lost[..], left.lost_extras), (0, &[][..], 0));
+        let left = census(&cluster.save());
+        left.check_whole();
         assert!((1..=KEYS).all(|key| left.records.contains_key(&key)));
     }
     cluster.stop();

@@ -4,7 +4,7 @@ use crate::cluster::{Answer, Cluster, LOOKS_MAX};
 use crate::model::{Effect, Memory};
 use crate::order::{Moment, Order, Side};
 use crate::scenarios::{Group, Keys, Kind, Scenario, value};
-use crate::table::{self, Census, class_units};
+use crate::table::{self, census, class_units};
 use crate::trees;
 use runtime::message::{Place, RuntimeError};
 
@@ -171,9 +171,9 @@ fn count(index: u64, number: u64) -> Vec<u8> {
 
 /// No lock of the dead executor, every record old or new, and no more lost than one block or one extra bucket.
 fn check_table(left: &Memory, scenario: &Scenario, death: &Death, keys: &Keys, witness: &Witness<'_>, context: &str) {
-    let left = Census::take(left);
-    let before = Census::take(state_before(scenario, death));
-    let after = Census::take(&scenario.after);
+    let left = census(left);
+    let before = census(state_before(scenario, death));
+    let after = census(&scenario.after);
     // What somebody who lives holds, nobody takes.
     assert_eq!(left.locked, before.locked, "{context}");
     let mut records = left.records;

@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::model::Memory;
 use crate::order::{Moment, Order, Side};
 use crate::scenarios::{Group, Keys, Kind, Scenario, mica};
-use crate::table::{self, Census, TABLE, bucket_of};
+use crate::table::{self, TABLE, bucket_of, census};
 use crate::trees;
 use runtime::message::{Place, RuntimeError};
 
@@ -97,7 +97,7 @@ impl Case<'_> {
     /// Nothing is locked, all records are as they were, and no more is lost than by one death.
     fn check(&self, left: &Memory) {
         if self.group.kind == Kind::Table {
-            let (left, before) = (Census::take(left), Census::take(&self.scenario.before));
+            let (left, before) = (census(left), census(&self.scenario.before));
             assert_eq!((left.locked, left.records), (before.locked, before.records));
             assert!(left.lost.len() <= 1 && left.lost_extras == 0, "lost: {:?}", left.lost);
         } else {

@@ -1,8 +1,13 @@
 //! MICA: one key is one register.
 
+#[allow(dead_code, reason = "nobody adds to a register")]
+#[path = "../../../testdata/handlers/mica_table.rs"]
+mod table;
+
 use crate::application::{Application, TORN};
 use crate::checker::Action;
 use std::ops::Range;
+use table::{Census, record};
 
 const OK: i32 = 0;
 const ABSENT: i32 = 1;
@@ -92,8 +97,10 @@ impl Application for Mica {
         }
     }
 
-    /// What the table holds was read under every key. That no block leaks is for the tests of concurrency.
-    fn check_regions(&self, _: &dyn Fn(&str) -> Vec<u8>) {}
+    /// What the table holds was read under every key.
+    fn check_regions(&self, content: &dyn Fn(&str) -> Vec<u8>) {
+        Census::take(&content("heap"), &content("table")).check_whole();
+    }
 }
 
 /// A value of a length and with bytes that follow from its number.
@@ -106,13 +113,4 @@ fn value(key: u64, number: u64) -> Vec<u8> {
 fn number_in(key: u64, reply: &[u8]) -> u64 {
     let number = reply.get(16..24).map_or(TORN, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
     if reply == record(key, &value(key, number)) { number } else { TORN }
-}
-
-fn record(key: u64, value: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![8, 0];
-    bytes.extend((value.len() as u16).to_le_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(key.to_le_bytes());
-    bytes.extend(value);
-    bytes
 }
