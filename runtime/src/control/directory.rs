@@ -152,6 +152,7 @@ impl Held {
                 Some(lock) => {
                     let held = Held { address: address.clone(), _lock: lock };
                     held.remove_sockets();
+                    remove_dead(root, &address.directory);
                     return Ok(held);
                 }
                 // The holder that was just ending removed the file that we had opened.
@@ -189,8 +190,7 @@ impl Held {
             )
             .hint(format!("use it as it is, stop it with `naam-run stop --cluster {}`, or give another --name", address.name)));
         }
-        let same = fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|held| named.ino() == held.ino()));
-        if !same {
+        if !is_at(&file, &path) {
             return Ok(None);
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
@@ -212,6 +212,25 @@ impl Drop for Held {
         // Fails while other clusters are there.
         let _ = fs::remove_dir(self.address.directory.parent().expect("a cluster's directory has a parent"));
     }
+}
+
+/// Removes what clusters left beside `own` that were killed, and so could not. Nobody may ever ask for their names again.
+fn remove_dead(root: &Path, own: &Path) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    for directory in entries.flatten().map(|entry| entry.path()).filter(|directory| directory != own) {
+        let Some(name) = directory.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+        let address = Address { name, directory };
+        // One without a lock may be about to get one.
+        let Ok(lock) = File::open(address.lock()) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&lock, &address.lock()) {
+            drop(Held { address, _lock: lock });
+        }
+    }
+}
+
+/// Whether an open file is the one that is found at a path now.
+fn is_at(file: &File, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|named| file.metadata().is_ok_and(|held| named.ino() == held.ino()))
 }
 
 /// The directory above all clusters of this user.
@@ -306,6 +325,26 @@ mod tests {
         assert!(address.holder().is_none());
         let held = Held::take(&address).unwrap();
         assert!(!held.address().control_socket().exists());
+    }
+
+    #[test]
+    fn what_killed_clusters_left_goes_when_another_starts() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("naam");
+        let at = |name: &str| Address::below(&root, name).unwrap();
+        let runs = Held::take(&at("runs")).unwrap();
+        create_private(&at("killed").directory).unwrap();
+        fs::write(at("killed").lock(), "4194304").unwrap();
+        fs::write(at("killed").control_socket(), "").unwrap();
+        create_private(&at("starts").directory).unwrap();
+        create_private(&at("strange").directory).unwrap();
+        fs::write(at("strange").lock(), "4194304").unwrap();
+        fs::write(at("strange").directory.join("notes"), "").unwrap();
+        let other = Held::take(&at("other")).unwrap();
+        assert!(!at("killed").directory.exists());
+        assert!(at("runs").lock().exists() && at("starts").directory.exists(), "one runs, the other may be about to");
+        assert!(at("strange").directory.join("notes").exists(), "that is no cluster's");
+        drop((runs, other));
     }
 
     #[test]
