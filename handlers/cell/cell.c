@@ -214,12 +214,13 @@ static __always_inline void await(u64 at, u64 locked, u32 *patience)
  * together; they were current if the tree node's version is still the same afterwards, which a reader learns by reading the word again,
  * a writer by locking. For writers it is not locked.
  *
- * Tree nodes above that level may be torn: a wrong turn there ends at a tree node that does not have the key, and is taken anew.
+ * Tree nodes above that level may be torn: a wrong turn there ends at a tree node that does not have the key, and is taken anew. So it
+ * must lead to a tree node: where a slot has a child, there never was anything else.
  */
 static __always_inline enum found descend(u64 key, u32 level, enum purpose purpose, struct path *path, struct node *node, u32 *patience)
 {
 	for (;;) {
-		u64 word, right, from, count;
+		u64 word, right, from, count, at;
 
 		if (!*patience)
 			return NO_PATIENCE;
@@ -258,8 +259,10 @@ static __always_inline enum found descend(u64 key, u32 level, enum purpose purpo
 		}
 		count = search(node, from, key);
 		path->number = NO_NUMBER;
-		if (count) {
-			path->number = (u32)node->words[next_word(slot(node, from, count - 1))];
+		/* A torn directory may count bytes that were never written, and so begin before the slots. */
+		at = count ? slot(node, from, count - 1) : 0;
+		if (at >= slots()) {
+			path->number = (u32)node->words[next_word(at)];
 			path->level--;
 		}
 	}

@@ -66,6 +66,11 @@ impl Shape {
         LINE_WORDS + (version as usize >> 1 & 1) * self.directory_lines() * LINE_WORDS
     }
 
+    /// First word of the slots.
+    pub fn slots(self) -> usize {
+        (1 + 2 * self.directory_lines()) * LINE_WORDS
+    }
+
     /// Words of an entry: its key, and a value or the number of a child.
     pub fn entry_words(self, level: usize) -> usize {
         if level > 0 { 2 } else { self.record_bytes() / 8 }
@@ -92,7 +97,7 @@ impl Shape {
     /// The word with which slot `index` begins.
     fn slot(self, index: usize, level: usize) -> usize {
         let payload = index * self.entry_words(level);
-        (1 + 2 * self.directory_lines() + payload / (LINE_WORDS - 1)) * LINE_WORDS + 1 + payload % (LINE_WORDS - 1)
+        self.slots() + payload / (LINE_WORDS - 1) * LINE_WORDS + 1 + payload % (LINE_WORDS - 1)
     }
 
     /// Bytes of a region for a tree that is built from so many records, and for so many inserts, each of which may meet a full leaf: a

@@ -9,7 +9,8 @@
  *   - no tree node is handed out twice;
  *   - when an executor dies at any UDMA step of an insert, or in the middle of a write, readers go on, `recover` frees what it held, every
  *     record is there, and at most one tree node is lost;
- *   - when a lock is never given back, readers go on, and writers give up in time, with nothing done.
+ *   - when a lock is never given back, readers go on, and writers give up in time, with nothing done;
+ *   - a torn inner tree node, whatever it counts, leads to no place that is no tree node.
  *
  * What it leaves to other tests: the compiled eBPF code.
  *
@@ -544,6 +545,48 @@ static void test_locked(void)
 	printf("locked: all handlers give up in time\n");
 }
 
+/* ---- An inner tree node that is read torn ---- */
+
+/*
+ * Counts entries whose bytes of the directory were never written. Behind the lowest key's number lies no tree node but zeros, as an empty leaf
+ * has them: who takes it for a child finds its key nowhere, and puts records where nobody finds them.
+ */
+static void test_torn(void)
+{
+	struct cell_record message;
+	u64 number = 0, key = 0, from, *words, whole, count;
+
+	fresh(TREE_BYTES_MAX / NODE_BYTES - 8);
+	for (; !number; key++) {
+		struct node root;
+
+		CHECK(do_insert(1ull << 56 | key << 2, 5) == CELL_OK, "a record does not fit");
+		peek((u32)tree_words[ROOT / 8], &root);
+		if ((tree_words[ROOT / 8] >> 32 & 0xff) != 2)
+			continue;
+		from = directory(root.words[0]);
+		number = (u32)root.words[next_word(slot(&root, from, entries(&root, from) - 1))];
+	}
+	words = (u64 *)&tree_words[node_offset(number) / 8];
+	from = directory(words[0]);
+	count = entries((struct node *)words, from);
+	key = 1ull << 56 | (key - 1) << 2;
+	CHECK((u32)words[LOW] > tree_words[NODES_USED / 8] && node_offset((u32)words[LOW] + 1) <= tree_bytes, "%u is no tree node to be",
+	      (u32)words[LOW]);
+	whole = words[from + LINK];
+	words[from + LINK] = (whole & ~(0xffull << 32)) | (count + 8) << 32;
+	for (number = count; number < count + 8; number++)
+		*order((struct node *)words, from, number) = 0;
+	CHECK(try_lookup(key) == -1, "a torn tree node hides a record");
+	set_record(&message.key, key + 1, 5);
+	steps = 0;
+	CHECK(insert(&message) == CELL_BUSY, "a torn tree node takes a record away");
+	words[from + LINK] = whole;
+	CHECK(do_lookup(key) == 5 && !do_lookup(key + 1) && do_insert(key + 1, 5) == CELL_OK && do_lookup(key + 1) == 5, "nothing is left");
+	CHECK(!take_census().lost, "a tree node is lost");
+	printf("torn: an inner tree node leads nowhere else\n");
+}
+
 int main(int argc, char **argv)
 {
 	u64 seed = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
@@ -557,6 +600,7 @@ int main(int argc, char **argv)
 	test_free_list(operations);
 	test_deaths();
 	test_locked();
+	test_torn();
 	printf("ok\n");
 	return 0;
 }

@@ -23,6 +23,7 @@ breaks "writers do not lock" 's/return old == word;/return 1;/' $small
 breaks "the version stays as it was" 's/u32 version = (u32)word + 2;/u32 version = (u32)word;/' $small
 breaks "the directory that counts is overwritten" 's/to = directory(committed(word) + 2);/to = from;/' $small
 breaks "a slot that counts is overwritten" 's/return slot_at(count, level);/return slot_at(0, level);/; s/if (!(used\[at/if (0 \&\& !(used[at/' $small
+breaks "a byte of a directory that was never written counts" 's/if (at >= slots())/if (count)/' $small
 breaks "nobody moves to the right" 's/if (right && key >= /if (0 \&\& key >= /' $small
 breaks "the left tree node is committed before the right one is written" 's/\t\tnaam_write(&tree, node_offset(held), &node, node_bytes);\n//' $small
 breaks "free lists without a tag" 's/((head >> 32) + 1) << 32/0ull/g' $small

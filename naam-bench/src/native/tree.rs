@@ -264,8 +264,10 @@ impl Machine<'_, '_> {
         }
         let count = self.search(directory, key);
         self.state.number = NO_NUMBER;
-        if count > 0 {
-            self.state.number = u64::from(self.node_word(next_word(self.slot(directory, count - 1))) as u32);
+        // A torn directory may count bytes that were never written, and so begin before the slots.
+        let slot = if count > 0 { self.slot(directory, count - 1) } else { 0 };
+        if slot >= self.shape.slots() {
+            self.state.number = u64::from(self.node_word(next_word(slot)) as u32);
             self.state.level -= 1;
         }
         false
