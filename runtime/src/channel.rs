@@ -164,6 +164,12 @@ impl AsyncChannel {
         }
     }
 
+    /// Ends both directions: the other end finds it closed, whoever else holds this one.
+    pub fn shut(&self) {
+        // It fails if there is no other end any more.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// The user at the other end, by the kernel's word.
     pub fn peer(&self) -> io::Result<u32> {
         Ok(rustix::net::sockopt::socket_peercred(&self.socket)?.uid.as_raw())

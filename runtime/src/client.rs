@@ -93,6 +93,14 @@ pub enum Error {
     /// The body is longer than a message can carry.
     #[error("a body of {0} bytes; a message carries at most {BODY_BYTES_MAX}")]
     TooLong(usize),
+    /// The ring to the executor can never hold the message.
+    #[error("a message of {bytes} bytes; the ring to its executor takes at most {ring_bytes}: open the session with larger rings")]
+    TooLongForRing {
+        /// Bytes of the message's record.
+        bytes: usize,
+        /// Bytes that the ring holds.
+        ring_bytes: usize,
+    },
     /// The reply is too short for the type it was expected to have.
     #[error("a reply of {got} bytes where {wanted} were expected")]
     Short {
@@ -299,8 +307,12 @@ impl<L: Link> Session<L> {
             None => NO_LINK,
             Some(link_index) => {
                 let bytes = body_record_bytes(body.len());
-                match self.links[link_index].link.room_bytes(bytes) {
+                let link = &mut self.links[link_index].link;
+                match link.room_bytes(bytes) {
                     Ok(room) if room >= bytes => link_index as u16,
+                    Ok(_) if bytes > link.capacity_bytes() => {
+                        return Err(Error::TooLongForRing { bytes, ring_bytes: link.capacity_bytes() });
+                    }
                     Ok(_) => return Err(Error::Full),
                     Err(broken) => {
                         self.lose(link_index, broken);

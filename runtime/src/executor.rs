@@ -36,8 +36,9 @@ use std::sync::Arc;
 pub const BATCH_MAX: usize = 32;
 /// Messages under way on an executor at most.
 pub const ACTIVATIONS_MAX: usize = 4096;
-/// Sessions of an executor at most: each is looked at in every turn.
-pub const SESSIONS_MAX: usize = 1024;
+/// Sessions of an executor at most: each is looked at in every turn. Twice as many as a node has: those that are closed stay until their last
+/// message is done.
+pub const SESSIONS_MAX: usize = 2048;
 /// UDMA operations after which a message that still goes on counts as waiting for another.
 const PATIENCE_UDMA_OPERATIONS: u32 = 64;
 /// Messages that an executor behind a backend resumes or starts before it looks for completions again: a message that holds a lock
@@ -667,13 +668,15 @@ impl<L: Link> Executor<L> {
 
     #[inline(always)]
     fn wait_before(&mut self, helper: Helper, index: u32, now_ns: u64) {
-        let Executor { pool, sessions, handlers, options, backend, .. } = self;
+        let Executor { pool, sessions, handlers, options, backend, starving, .. } = self;
         let Message { under_way, activation } = &mut pool.messages[index as usize];
         let Some(Some(served)) = handlers.get(under_way.handler as usize) else { return };
         let Some((operation, region)) = served.pending(activation, helper) else {
             return self.finish(index, Err(Failure::EngineFault));
         };
         if region.is_local() {
+            // It waits for its turn, which being held back would put off, and no longer for a backend.
+            starving.take_if(|starving| *starving == index);
             return pool.ready.push(index);
         }
         if activation.udma_operations_left == 0 {
@@ -739,9 +742,14 @@ impl<L: Link> Executor<L> {
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        let claimed = served.handler.shape().claims && !under_way.to_claim;
-        if claimed && !state.session.slots.finish(request(&under_way.origin), &answer(), body) {
-            return;
+        if served.handler.shape().claims {
+            // It ends before its first effect, and before it was run again, which would have claimed it.
+            if under_way.to_claim && state.session.slots.claim(request(&under_way.origin), answer().owner) != Standing::Unclaimed {
+                return self.answer_again(index);
+            }
+            if !state.session.slots.finish(request(&under_way.origin), &answer(), body) {
+                return;
+            }
         }
         send(state, &reply_header(&answer(), &under_way.origin, state.session.id), body);
     }

@@ -19,18 +19,22 @@ const STUCK_CALLS_MAX: u32 = 1000;
 /// Recovers a deployment from dead executors, as executor `own`. One without such a handler has nothing to recover.
 ///
 /// # Errors
-/// If the handler fails, or does not come to an end.
+/// The first one, if the handler fails or does not come to an end.
 pub(crate) fn recover(deployment: &Deployment, dead: &[u16], own: u16) -> Result<(), ControlError> {
     let Some(handler) = deployment.handlers().iter().find(|handler| handler.name() == RECOVER) else { return Ok(()) };
     if handler.shape().body_bytes as usize != MESSAGE_BYTES {
         return Ok(());
     }
-    dead.iter().try_for_each(|executor| {
-        recover_from(deployment, handler, *executor, own).map_err(|why| {
+    let mut failed = Ok(());
+    for executor in dead {
+        if let Err(why) = recover_from(deployment, handler, *executor, own) {
+            // What the others hold is given back all the same.
             let name = deployment.name();
-            ControlError::new(Code::System, format!("recovering {name:?} from executor {executor}: {why}"))
-        })
-    })
+            failed =
+                failed.and(Err(ControlError::new(Code::System, format!("recovering {name:?} from executor {executor}: {why}"))));
+        }
+    }
+    failed
 }
 
 fn recover_from(deployment: &Deployment, handler: &Handler, executor: u16, own: u16) -> Result<(), String> {

@@ -141,10 +141,14 @@ impl Supervisor {
             (configuration, incarnation, first, state.numbers.unrecovered.clone())
         };
         let PlaceConfiguration { place, executors, cpus, dma_latency_ns } = configuration;
-        let counters = SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(executors)), Pages::Ordinary);
-        let counters = counters.map_err(failed)?;
-        let metrics = Metrics::new(counters.map().map_err(failed)?);
-        let (process, mut end) = PlaceProcess::start(place, &self.configuration.name)?;
+        let started = SharedMemory::create("naam-metrics", Metrics::bytes(usize::from(executors)), Pages::Ordinary)
+            .and_then(|counters| Ok((Metrics::new(counters.map()?), counters)))
+            .map_err(failed)
+            .and_then(|counted| Ok((counted, PlaceProcess::start(place, &self.configuration.name)?)));
+        let ((metrics, counters), (process, mut end)) = started.inspect_err(|_| {
+            // Nothing can be held under them yet.
+            self.state().numbers.give_back(&(first_executor..first_executor + executors).collect());
+        })?;
         let version = protocol::VERSION;
         let (engine, spins) = (self.configuration.engine, self.configuration.spins());
         let start = Start { version, place, first_executor, executors, incarnation, engine, cpus, spins, dma_latency_ns };

@@ -117,6 +117,8 @@ impl PlaceProcess {
                 let _ = sender.send(reply.content.map(|answer| (answer, descriptors)));
             }
         }
+        // A place that cannot be understood is of no more use than a dead one: hearing nothing more from here it ends, and is buried.
+        self.channel.shut();
         let mut waiting = self.waiting();
         waiting.gone = true;
         waiting.answers.clear();

@@ -475,6 +475,33 @@ fn remote_regions_are_reached_through_a_backend() {
     assert!(executor.due_ns().is_none() && executor.under_way() == 0);
 }
 
+/// A message that ends with an error before its first effect is recorded like any other that could have one: its copy is not run.
+#[test]
+fn an_error_before_the_first_effect_is_given_once() {
+    let (server, mut client) = RingLink::pair(RingSizes::default()).unwrap();
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    let identity = Identity { name: "test".into(), index: 3, generation: 9 };
+    let unreachable = Region::remote(NonZeroU32::new(44).unwrap(), 512);
+    let handlers = vec![handler("read_add", 72, &[READ[0], ADD[0]])];
+    executor.apply(Command::Deploy(Arc::new(Deployment::new(identity, handlers, vec![unreachable], Limits::default()))));
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+    for duplicates in 0..2 {
+        client.send(&Header::request(target(0), 1, 1, 0, 8).emit(), &[0; 8], &[]);
+        assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::RegionUnreachable));
+        assert_eq!((executor.counters().duplicates, executor.under_way()), (duplicates, 0));
+    }
+}
+
+/// What a ring can never hold is refused at once: no polling makes room for it.
+#[test]
+fn what_no_ring_can_hold_is_refused_at_once() {
+    let mut bench = bench(RingSizes { request_bytes: 128, ..RingSizes::default() }, Grants::all(), Limits::default());
+    let sent = bench.session.submit(target(ADD_HANDLER), None, &[0; 100], 1);
+    assert!(matches!(sent, Err(Error::TooLongForRing { bytes: 192, ring_bytes: 128 })), "{sent:?}");
+    assert_eq!(bench.call(target(ADD_HANDLER), &3u64.to_le_bytes()).0, Ok(0), "shorter ones go on");
+}
+
 /// A handler that writes the bundle's read-only data more often than one turn allows, each time to the place that it has come to.
 const TEMPLATES: &str = "
     r6 = r1
