@@ -1,7 +1,7 @@
 //! Drives workloads against NAAM and reports what they cost.
 //!
 //! A module uses only the modules below it; lowest first: workload, mica, cell, application, args, measurement, native, load, connection,
-//! report, interruption, redis, invoke, cluster, experiment.
+//! interruption, redis, invoke, report, cluster, experiment.
 
 mod application;
 mod args;

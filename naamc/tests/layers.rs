@@ -54,6 +54,27 @@ const ORDERS: &[(&str, &[&str])] = &[
             "node",
         ],
     ),
+    ("naam-run", &[]),
+    (
+        "naam-bench",
+        &[
+            "workload",
+            "mica",
+            "cell",
+            "application",
+            "args",
+            "measurement",
+            "native",
+            "load",
+            "connection",
+            "interruption",
+            "redis",
+            "invoke",
+            "report",
+            "cluster",
+            "experiment",
+        ],
+    ),
 ];
 
 #[test]
@@ -92,15 +113,32 @@ fn a_module_uses_only_modules_below_it() {
 /// Names after `crate::` in code, without comments and without the tests at the end of a file.
 fn used_modules(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines
-        .flat_map(|line| line.split("crate::").skip(1))
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    code.split("crate::")
+        .skip(1)
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(list) => list.split(',').map(first_name).collect::<Vec<_>>(),
+            Some(list) => first_names(list),
             None => vec![first_name(rest)],
         })
         .filter(|name| !name.is_empty())
         .collect()
+}
+
+/// The first name of each entry of a list of uses, whatever these list themselves, up to its closing brace.
+fn first_names(list: &str) -> Vec<String> {
+    let (mut names, mut depth, mut begins) = (vec![first_name(list)], 0, false);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if std::mem::replace(&mut begins, character == ',' && depth == 0) {
+            names.push(first_name(&list[at..]));
+        }
+    }
+    names
 }
 
 fn first_name(text: &str) -> String {
@@ -127,7 +165,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn the_scan_sees_uses() {
     let used = used_modules(
-        "use crate::{isa::Register, abi};\n// crate::bundle\nfn f() { crate::object::read() }\n#[cfg(test)]\nmod tests { use crate::exec; }",
+        "use crate::{isa::{Register, bundle},\n    abi, cfg,\n};\n// crate::bundle\nfn f() { crate::object::read() }\n#[cfg(test)]\nmod tests { use crate::exec; }",
     );
-    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["abi", "isa", "object"]);
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["abi", "cfg", "isa", "object"]);
 }

@@ -65,6 +65,7 @@ pub use membership::{Change, Membership, News};
 pub use typed::{Field, Message};
 
 use crate::message::{Header, HeaderWords, Kind, Place, RuntimeError, Target};
+use crate::session::Request;
 use crate::steering::{CLIENT, FlowView, flow_of};
 use crate::transport::shared_memory::RingLink;
 use crate::transport::wake::wait_any;
@@ -303,7 +304,12 @@ impl<L: Link> Session<L> {
         }
         let flow = flow_of(key_hash.unwrap_or(u64::from(self.id)));
         let Some(&slot_index) = self.free.last() else { return Err(Error::Full) };
-        let link = match self.link_of(kind, target, flow) {
+        let sequence = self.slots[usize::from(slot_index)].sequence.wrapping_add(1);
+        let at_servers = Request { slot: slot_index, sequence }.is_recorded();
+        if let Some((place, _)) = self.local.as_mut().filter(|_| at_servers) {
+            place.forget(slot_index);
+        }
+        let link = match self.link_of(kind, target, flow, at_servers) {
             None => NO_LINK,
             Some(link_index) => {
                 let bytes = body_record_bytes(body.len());
@@ -327,20 +333,9 @@ impl<L: Link> Session<L> {
         }
         self.free.pop();
         let slot = &mut self.slots[usize::from(slot_index)];
-        let (sequence, body_bytes) = (slot.sequence.wrapping_add(1), body.len() as u16);
-        *slot = Slot {
-            sequence,
-            under_way: true,
-            is_call,
-            link,
-            flow,
-            body_bytes,
-            kind,
-            at_servers: false,
-            has_moved: false,
-            target,
-            token,
-        };
+        let body_bytes = body.len() as u16;
+        *slot =
+            Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, at_servers, has_moved: false, target, token };
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
@@ -357,8 +352,8 @@ impl<L: Link> Session<L> {
 
     /// The link through which a message goes, if it has one that works.
     #[inline]
-    fn link_of(&self, kind: Kind, target: Target, flow: u16) -> Option<usize> {
-        let local = local_link(self.local.as_ref(), target);
+    fn link_of(&self, kind: Kind, target: Target, flow: u16, at_servers: bool) -> Option<usize> {
+        let local = local_link(self.local.as_ref(), target).filter(|_| !at_servers);
         link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), (kind, flow), local)
     }
 
@@ -713,6 +708,8 @@ impl<L: Link> Session<L> {
 pub trait LocalPlace: Send {
     /// Whether it serves a handler.
     fn serves(&self, target: Target) -> bool;
+    /// Forgets what it has recorded of a slot, of which nothing is under way: a server records for both from time to time.
+    fn forget(&mut self, slot: u16);
     /// Does what there is to do. Whether that was anything.
     fn turn(&mut self) -> bool;
     /// Says that nobody will turn it until one of its descriptors is readable. False if there is a reason not to.
@@ -770,4 +767,69 @@ fn any_link<L>(links: &[ClientLink<L>], flow: u16, of_kind: impl Fn(&ClientLink<
     let count = links.iter().filter(|link| of_kind(link)).count();
     let nth = usize::from(flow).checked_rem(count)?;
     (0..links.len()).filter(|index| of_kind(&links[*index])).nth(nth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::RECORDED_EVERY;
+    use crate::steering::{FLOW_TABLE_BYTES, FlowTable};
+    use crate::transport::shared_memory::{RingLink, RingSizes};
+    use std::sync::mpsc::{Sender, channel};
+
+    /// A place that would serve everything and tells what it is to forget.
+    struct Forgetful(Sender<u16>);
+
+    impl LocalPlace for Forgetful {
+        fn serves(&self, _: Target) -> bool {
+            true
+        }
+
+        fn forget(&mut self, slot: u16) {
+            self.0.send(slot).unwrap();
+        }
+
+        fn turn(&mut self) -> bool {
+            false
+        }
+
+        fn arm(&mut self) -> bool {
+            true
+        }
+
+        fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+            Vec::new()
+        }
+
+        fn disarm(&mut self) {}
+    }
+
+    /// Requests that are recorded go to a server, though their flow is the client's own, whose place begins anew with that slot.
+    #[test]
+    fn recorded_requests_go_to_servers() {
+        let (flows, memory) =
+            crate::memory::SharedMemory::create_with_one_writer("flows", FLOW_TABLE_BYTES, Default::default()).unwrap();
+        let flows = FlowTable::new(flows).unwrap();
+        (0..crate::message::FLOWS as u16).for_each(|flow| flows.set(flow, CLIENT));
+        let view = FlowView::new(memory.map_read_only().unwrap()).unwrap();
+        let (mut server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let (mut here, local) = RingLink::pair(RingSizes::default()).unwrap();
+        let mut session = Session::new(5, 1, vec![(1, client)], Some(view), Waiting { spin_us: 0 });
+        let (forgets, forgotten) = channel();
+        session.attach(local, Box::new(Forgetful(forgets)));
+        session.slots[0].sequence = RECORDED_EVERY - 2;
+        let target = Target { deployment: 0, generation: 1, handler: 0 };
+        for is_recorded in [false, true, false] {
+            session.submit(target, None, &[], 0).unwrap();
+            session.flush();
+            let (at, other) = if is_recorded { (&mut server, &mut here) } else { (&mut here, &mut server) };
+            assert!(other.next().unwrap().is_none());
+            let request = crate::message::Header::parse(at.next().unwrap().unwrap()).unwrap();
+            at.advance();
+            at.send(&crate::message::Header { kind: Kind::Reply, ..request }.emit(), &[], &[]);
+            at.flush();
+            assert_eq!(session.poll(|_| {}).unwrap(), 1);
+            assert_eq!(forgotten.try_iter().collect::<Vec<_>>(), if is_recorded { vec![0] } else { vec![] });
+        }
+    }
 }

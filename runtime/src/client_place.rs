@@ -51,6 +51,7 @@ pub struct ClientPlaceOptions {
 /// See the module's description.
 struct ClientPlace {
     executor: Executor<RingLink>,
+    slots: SlotTable,
     clock: MonotonicClock,
     deployed: Vec<Arc<Deployment>>,
     effects: bool,
@@ -89,8 +90,8 @@ impl Connection {
         deployed.iter().for_each(|deployment| executor.apply(Command::Deploy(deployment.clone())));
         let (server, client) = RingLink::pair(rings).map_err(failed)?;
         let slots = SlotTable::anonymous(self.window() as u16).map_err(failed)?;
-        executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots, grants: Grants::all() }));
-        self.attach(client, Box::new(ClientPlace { executor, clock: MonotonicClock::new(), deployed, effects, works }));
+        executor.apply(Command::Attach(ServerSession { id: self.id(), link: server, slots: slots.clone(), grants: Grants::all() }));
+        self.attach(client, Box::new(ClientPlace { executor, slots, clock: MonotonicClock::new(), deployed, effects, works }));
         Ok(())
     }
 }
@@ -126,6 +127,10 @@ impl LocalPlace for ClientPlace {
             same && handler.is_some_and(|handler| self.effects || !handler.shape().claims)
         };
         self.works.load(Ordering::Relaxed) && self.deployed.iter().any(serves)
+    }
+
+    fn forget(&mut self, slot: u16) {
+        self.slots.forget(slot);
     }
 
     fn turn(&mut self) -> bool {

@@ -210,6 +210,12 @@ impl UnderWay {
 }
 
 impl Served {
+    /// Whether a request must be claimed before it is answered.
+    #[inline(always)]
+    fn claims(&self, origin: &Origin) -> bool {
+        self.handler.shape().claims || request(origin).is_recorded()
+    }
+
     /// Which operation one of its messages stands before.
     #[inline(always)]
     fn helper(&self, activation: &Activation) -> Option<Helper> {
@@ -564,7 +570,7 @@ impl<L: Link> Executor<L> {
             if matches!(completion, Completion::Lost) {
                 return pool.lost.push(index);
             }
-            if served.handler.shape().claims && !under_way.to_claim { pool.urgent.push(index) } else { pool.ready.push(index) }
+            if served.claims(&under_way.origin) && !under_way.to_claim { pool.urgent.push(index) } else { pool.ready.push(index) }
         });
         while let Some(index) = self.pool.lost.pop() {
             self.finish(index, Err(Failure::RegionUnreachable));
@@ -742,7 +748,7 @@ impl<L: Link> Executor<L> {
             suspensions: activation.suspensions,
             udma_operations: activation.udma_operations,
         };
-        if served.handler.shape().claims {
+        if served.claims(&under_way.origin) {
             // It ends before its first effect, and before it was run again, which would have claimed it.
             if under_way.to_claim && state.session.slots.claim(request(&under_way.origin), answer().owner) != Standing::Unclaimed {
                 return self.answer_again(index);

@@ -15,6 +15,10 @@
 //! the owner takes it from Running to Done, after it wrote the answer and before it sends it. From Running to Uncertain it is taken by
 //! whoever has reaped the owner's process, by [`SlotTable::mark_uncertain`]. The supervisor does, and then tells
 //! clients, who send again what they have under way.
+//!
+//! Sequence numbers wrap, and of two the later one is that which is less than half of all ahead of the other. Requests without effects leave
+//! no record; so that a slot's record never falls behind by as much, one in [`RECORDED_EVERY`] requests of a slot is claimed and recorded
+//! like those with effects, at a server, whatever it does.
 
 use crate::memory::{Mapping, PAGE_BYTES, load_words, store_words};
 use crate::message::{Place, RuntimeError};
@@ -32,6 +36,10 @@ const INLINE_WORD: usize = 4;
 pub const INLINE_BYTES: usize = (RECORD_WORDS - INLINE_WORD) * 8;
 /// Bytes of a slot's block for longer answers. Pages that no answer ever reached take no memory.
 const BLOCK_BYTES: usize = BODY_BYTES_MAX.next_multiple_of(PAGE_BYTES as usize);
+
+/// Of so many requests of a slot in a row one is recorded at least: few enough that half of all numbers holds several such rows, as a request
+/// may be lost with its executor.
+pub const RECORDED_EVERY: u32 = 1 << 28;
 
 const FREE: u8 = 0;
 const RUNNING: u8 = 1;
@@ -56,6 +64,14 @@ pub struct Request {
     pub slot: u16,
     /// The number within the slot.
     pub sequence: u32,
+}
+
+impl Request {
+    /// Whether it is claimed and recorded even if it has no effects.
+    #[inline]
+    pub fn is_recorded(self) -> bool {
+        self.sequence.is_multiple_of(RECORDED_EVERY)
+    }
 }
 
 /// How a request stands in its slot's record.
@@ -235,6 +251,11 @@ impl SlotTable {
             suspensions: counts as u32,
             udma_operations: (counts >> 32) as u32,
         })
+    }
+
+    /// Forgets what is recorded of a slot that has no request under way. For tables whose requests cannot arrive twice.
+    pub fn forget(&self, slot: u16) {
+        self.record(slot)[0].store(0, Ordering::Release);
     }
 
     /// Makes the claims of a dead executor uncertain and returns how many there were. For whoever has reaped its process.

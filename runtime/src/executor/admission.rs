@@ -95,7 +95,7 @@ impl<L: Link> Executor<L> {
         activation.body_used = served.handler.body_used(arrived);
         state.session.link.advance();
         begin(state, served);
-        let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
+        let (execution, claims) = (next_execution(last_execution), served.claims(&origin));
         *under_way = UnderWay::starting(origin, execution, (0, 0), (session as u32, entry), claims);
         counters.requests += 1;
         self.run(index, now_ns);
@@ -210,7 +210,7 @@ pub(super) fn judge<L: Link>(
     if origin.slot() >= state.session.slots.slots() || u32::from(origin.body_bytes()) > shape.body_bytes {
         return Ok(Err(Declined::Refused(RuntimeError::Malformed)));
     }
-    if shape.claims {
+    if served.claims(origin) {
         match state.session.slots.standing(request(origin)) {
             Standing::Unclaimed => {}
             standing => return Ok(Err(Declined::of(standing))),

@@ -68,7 +68,8 @@ impl<L: Link> Executor<L> {
             return Ok(Err(if never { Declined::Refused(RuntimeError::ReplyTooLong) } else { Declined::NoRoom }));
         }
         let owner = Owner { executor: options.number, place: options.place, execution: next_execution(last_execution) };
-        if operation.has_effect() {
+        let is_recorded = operation.has_effect() || request(origin).is_recorded();
+        if is_recorded {
             match state.session.slots.claim(request(origin), owner) {
                 Standing::Unclaimed => {}
                 standing => return Ok(Err(Declined::of(standing))),
@@ -89,7 +90,7 @@ impl<L: Link> Executor<L> {
         let outcome = Ok(result as i32);
         let answer = Answer { owner, outcome, body_bytes: answer_bytes as u16, suspensions: 0, udma_operations: 1 };
         let body = &answer_body[..answer_bytes];
-        if !operation.has_effect() || state.session.slots.finish(request(origin), &answer, body) {
+        if !is_recorded || state.session.slots.finish(request(origin), &answer, body) {
             send(state, &reply_header(&answer, origin, state.session.id), body);
         }
         counters.requests += 1;
@@ -132,7 +133,7 @@ impl<L: Link> Executor<L> {
         (activation.suspensions, activation.udma_operations) = (header.suspensions, header.udma_operations);
         state.session.link.advance();
         begin(state, served);
-        let (execution, claims) = (next_execution(last_execution), served.handler.shape().claims);
+        let (execution, claims) = (next_execution(last_execution), served.claims(origin));
         let brought = (header.suspensions, header.udma_operations);
         *under_way = UnderWay::starting(*origin, execution, brought, (session as u32, entry), claims);
         counters.requests += 1;
@@ -150,7 +151,7 @@ impl<L: Link> Executor<L> {
         else {
             return false;
         };
-        let is_claimed = served.handler.shape().claims && !under_way.to_claim;
+        let is_claimed = served.claims(&under_way.origin) && !under_way.to_claim;
         if is_claimed || !state.session.grants.may_reach(under_way.origin.target().deployment) {
             return false;
         }

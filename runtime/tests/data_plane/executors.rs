@@ -14,7 +14,7 @@ use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSessi
 use runtime::memory::{Mapping, Region};
 use runtime::message::{FLOWS, Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use runtime::metrics::MetricsWriter;
-use runtime::session::{Grants, SlotTable};
+use runtime::session::{Grants, RECORDED_EVERY, SlotTable};
 use runtime::steering::{CLIENT, FLOW_TABLE_BYTES, FlowTable, FlowView};
 use runtime::transport::shared_memory::{RingLink, RingSizes};
 use runtime::transport::wake::Wake;
@@ -490,6 +490,35 @@ fn an_error_before_the_first_effect_is_given_once() {
         client.send(&Header::request(target(0), 1, 1, 0, 8).emit(), &[0; 8], &[]);
         assert_eq!(answer(&mut executor, &mut client).unwrap().error, Some(RuntimeError::RegionUnreachable));
         assert_eq!((executor.counters().duplicates, executor.under_way()), (duplicates, 0));
+    }
+}
+
+/// Sends a request with this number, and takes its answer.
+fn ask(executor: &mut Executor<RingLink>, client: &mut RingLink, handler: u16, sequence: u32) -> Option<Header> {
+    client.send(&Header::request(target(handler), 1, sequence, 0, 8).emit(), &3u64.to_le_bytes(), &[]);
+    answer(executor, client)
+}
+
+/// Sequence numbers wrap while nothing but reads goes by: the next effect is neither taken for an old one nor for one that is done.
+#[test]
+fn an_effect_after_a_whole_round_of_reads_happens() {
+    for ahead in [(1 << 31) + 1, u32::MAX, 0] {
+        let region = cold_region(64);
+        let (server, mut client) = RingLink::pair(RingSizes::default()).unwrap();
+        let mut executor = executor(1, &deployment(region.clone(), Limits::default()), 8);
+        let slots = SlotTable::anonymous(16).unwrap();
+        executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+        let first = 7u32;
+        assert!(ask(&mut executor, &mut client, ADD_HANDLER, first).is_some());
+        let round = if ahead == 0 { 1 << 32 } else { u64::from(ahead) };
+        // A client sends all between, of which these are recorded.
+        for ahead in (u64::from(RECORDED_EVERY - first)..round).step_by(RECORDED_EVERY as usize) {
+            let reply = ask(&mut executor, &mut client, READ_HANDLER, first.wrapping_add(ahead as u32)).unwrap();
+            assert_eq!((reply.error, reply.body_bytes), (None, 72));
+        }
+        assert_eq!(executor.counters().duplicates, 0);
+        let reply = ask(&mut executor, &mut client, ADD_HANDLER, first.wrapping_add(ahead)).expect("an answer");
+        assert_eq!((reply.error, word(&region, 3)), (None, 2), "{ahead} numbers on");
     }
 }
 

@@ -273,6 +273,8 @@ impl LocalPlace for Willing {
         true
     }
 
+    fn forget(&mut self, _: u16) {}
+
     fn turn(&mut self) -> bool {
         false
     }
