@@ -667,6 +667,9 @@ SEC("naam/recover") int recover(struct naam_recover *message)
 	u64 index = message->cursor, end = index + RECOVER_NODES, used, word, mine, old;
 
 	naam_read(&tree, NODES_USED, &used, 8);
+	/* A word of the region: it may say anything. */
+	if (used > (naam_length(&tree) - HEADER_BYTES) / node_bytes)
+		used = (naam_length(&tree) - HEADER_BYTES) / node_bytes;
 	if (end > used + 1)
 		end = used + 1;
 	for (; index < end; index++) {

@@ -48,6 +48,8 @@ pub use places::{EXECUTORS_MAX, PlaceConfiguration};
 const UPLOADS_MAX: usize = 16;
 /// How long undeploying waits for requests under way.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked whether a place that died is reaped.
+const BURIAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a cluster is started with.
 #[derive(Clone, Debug, PartialEq)]
@@ -375,6 +377,7 @@ impl Supervisor {
             let mut state = self.state();
             authorise(&state.records, self.owner, tenant, Action::Change)?;
             let mut deployment = state.deployment(name)?;
+            state.check_unreached(self.owner, &deployment)?;
             deployment.draining = true;
             state.records.put(name, &deployment)?;
             deployment
@@ -384,9 +387,51 @@ impl Supervisor {
             let why = format!("requests of {name:?} are still under way after {DRAIN_MAX:?}");
             return Err(ControlError::new(Code::TimedOut, why).hint("it takes no new ones; try again"));
         }
-        let _change = self.changes.lock().await;
+        let _change = tokio::time::timeout(DRAIN_MAX, self.changes_with_the_dead_buried()).await.map_err(|_| {
+            ControlError::new(Code::TimedOut, format!("a place that died while {name:?} was drained does not end"))
+                .hint("try again")
+        })?;
+        self.recover_drained(&deployment).await?;
         self.state().forget_deployment(&deployment)?;
         self.spread_grants().await
+    }
+
+    /// Keeps everything else from changing, as soon as the consequences of every death that showed so far are drawn.
+    async fn changes_with_the_dead_buried(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        loop {
+            let change = self.changes.lock().await;
+            if self.end.borrow().is_some() || !self.state().running().iter().any(|place| place.process.is_gone()) {
+                return change;
+            }
+            drop(change);
+            tokio::time::sleep(BURIAL_PAUSE).await;
+        }
+    }
+
+    /// Recovers a drained deployment from all that died while it served: once it is forgotten nobody could.
+    async fn recover_drained(&self, drained: &DeploymentRecord) -> Result<(), ControlError> {
+        let (dead, plan) = {
+            let state = self.state();
+            let dead = state.numbers.unrecovered();
+            if dead.is_empty() || !state.is_there(drained)? {
+                return Ok(());
+            }
+            (dead, state.plan_anew(drained.clone())?)
+        };
+        let running = self.running()?;
+        let place = &running[0].process;
+        places::deploy_at(place, plan).await?;
+        let recovered = place.order(Order::Recover { executors: dead }, &[]).await;
+        place.order(Order::Undeploy { index: drained.index, generation: drained.generation }, &[]).await?;
+        match recovered {
+            Err(error) if error.code == Code::PlaceFailed => Err(error),
+            // It never will be: that is no reason to keep it.
+            Err(error) => {
+                places::warn(format_args!("a deployment is removed without having recovered everything: {error}"));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Sets or takes back what a tenant may do with a deployment.
@@ -487,7 +532,12 @@ impl Supervisor {
     async fn spread_grants(&self) -> Result<(), ControlError> {
         let sessions: Vec<(u32, u32)> = self.state().sessions.iter().map(|(number, session)| (*number, session.tenant)).collect();
         for (session, tenant) in sessions.into_iter().filter(|(_, tenant)| *tenant != self.owner) {
-            let grants = self.state().granted(self.owner, tenant)?;
+            let grants = {
+                let mut state = self.state();
+                let grants = state.granted(self.owner, tenant)?;
+                state.note_grants(session, &grants);
+                grants
+            };
             self.order_all(&Order::Grant { session, grants }).await;
         }
         Ok(())
@@ -598,11 +648,39 @@ impl State {
         })
     }
 
+    /// Whether a deployment is still this one.
+    fn is_there(&self, deployment: &DeploymentRecord) -> Result<bool, ControlError> {
+        let there = self.records.get::<DeploymentRecord>(&deployment.name)?;
+        Ok(there.is_some_and(|there| (there.index, there.generation) == (deployment.index, deployment.generation)))
+    }
+
+    /// Refuses to remove a deployment in whose regions clients that are there may hold locks: what they leave is recovered when they go, by
+    /// its own code.
+    fn check_unreached(&self, owner: u32, deployment: &DeploymentRecord) -> Result<(), ControlError> {
+        let reaches = |session: &&OpenSession| {
+            session.executor.is_some() && (session.tenant == owner || session.reached.contains(&deployment.index))
+        };
+        match self.sessions.values().filter(reaches).count() {
+            0 => Ok(()),
+            count => Err(ControlError::new(
+                Code::InUse,
+                format!("sessions whose clients run handlers with effects themselves, and may hold locks in the regions of {:?}: {count}", deployment.name),
+            )
+            .hint("end those clients first")),
+        }
+    }
+
+    /// Notes what a session may do from now on.
+    fn note_grants(&mut self, number: u32, grants: &Granted) {
+        if let (Some(session), Granted::Some { direct, .. }) = (self.sessions.get_mut(&number), grants) {
+            session.reached.extend(direct);
+        }
+    }
+
     /// Removes a deployment that is drained, unless somebody else has done so.
     fn forget_deployment(&mut self, drained: &DeploymentRecord) -> Result<(), ControlError> {
         let name = drained.name.as_str();
-        let there = self.records.get::<DeploymentRecord>(name)?;
-        if there.is_none_or(|there| (there.index, there.generation) != (drained.index, drained.generation)) {
+        if !self.is_there(drained)? {
             return Ok(());
         }
         let grants: Vec<GrantRecord> = self.records.list(&format!("{name}/"))?;
@@ -678,8 +756,7 @@ impl State {
         let opened = OpenSession::create(tenant, request, memory_bytes);
         let (mut session, telling) = opened.map_err(|error| ControlError::io("making a session's memory", &error))?;
         if request.numbered {
-            let executor = self.numbers.take(1);
-            session.executor = Some(executor.ok_or_else(|| ControlError::new(Code::Exhausted, "every executor number is held"))?);
+            session.executor = Some(self.numbers.take_for_client()?);
         }
         self.sessions.insert(self.last_session, session);
         Ok((self.last_session, telling))

@@ -4,8 +4,9 @@
 //! number too. A place that starts recovers from all executors that died before its own serve anybody; one that runs recovers from
 //! clients that are gone, while its executors serve others. Regions behind a DMA engine are reached at once: nobody waits here.
 
-use crate::deployment::{Deployment, Handler, RECOVER};
+use crate::deployment::{Deployment, Handler, Limits, RECOVER};
 use crate::engine::Turn;
+use crate::memory::PAGE_BYTES;
 use crate::supervisor::error::{Code, ControlError};
 use crate::udma::Operation;
 use naamc::activation::Activation;
@@ -13,8 +14,11 @@ use naamc::interpreter::Outcome;
 
 /// Bytes of its message: `struct naam_recover { u32 executor; u32 done; u64 cursor; }`.
 const MESSAGE_BYTES: usize = 16;
-/// Calls for one dead executor that leave the cursor where it is: one that is stuck is no recovery.
-const STUCK_CALLS_MAX: u32 = 1000;
+/// Calls for one dead executor at most, beside one for each page of the deployment's regions: others wait meanwhile, and where a handler
+/// goes on is for the regions' words to say, which clients may have written.
+const CALLS_MAX: u64 = 1000;
+/// Fuel of a call: the place's, not the deployment's, which may be too little to find what was left.
+const LIMITS: Limits = Limits { back_edges: 1 << 24, udma_operations: 1 << 20 };
 
 /// Recovers a deployment from dead executors, as executor `own`. One without such a handler has nothing to recover.
 ///
@@ -41,11 +45,10 @@ fn recover_from(deployment: &Deployment, handler: &Handler, executor: u16, own: 
     let mut activation = Activation::new_boxed();
     let mut message = [0; MESSAGE_BYTES];
     message[..4].copy_from_slice(&u32::from(executor).to_le_bytes());
-    let mut stuck_calls = 0;
-    loop {
-        let cursor = message;
-        let limits = deployment.limits();
-        activation.begin(&message, limits.back_edges, limits.udma_operations);
+    let pages: u64 = deployment.regions().iter().map(|region| region.length_bytes().div_ceil(PAGE_BYTES)).sum();
+    let calls_max = CALLS_MAX + pages;
+    for _ in 0..calls_max {
+        activation.begin(&message, LIMITS.back_edges, LIMITS.udma_operations);
         match run(deployment, handler, &mut activation, own) {
             Outcome::Finished(_) => message.copy_from_slice(&activation.body()[..MESSAGE_BYTES]),
             Outcome::Failed(failure) => return Err(format!("the handler failed: {failure:?}")),
@@ -54,11 +57,8 @@ fn recover_from(deployment: &Deployment, handler: &Handler, executor: u16, own: 
         if message[4..8] != [0; 4] {
             return Ok(());
         }
-        stuck_calls = if message == cursor { stuck_calls + 1 } else { 0 };
-        if stuck_calls > STUCK_CALLS_MAX {
-            return Err(format!("the handler got no further in {STUCK_CALLS_MAX} calls"));
-        }
     }
+    Err(format!("the handler is not done after {calls_max} calls"))
 }
 
 /// Runs a message to its end, and performs what it waits for.
@@ -78,5 +78,42 @@ fn run(deployment: &Deployment, handler: &Handler, activation: &mut Activation, 
             Some(_) => return Outcome::Failed(naamc::interpreter::Failure::UdmaOperationsExhausted),
             None => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::{Identity, Shape};
+    use crate::engine::Program;
+    use crate::memory::Region;
+    use std::sync::Arc;
+
+    /// Is never done with executor 1, fails for executor 2, and is done with all others at once.
+    struct Recover;
+
+    impl Program for Recover {
+        fn run(&self, activation: &mut Activation, _: &mut Turn<'_>) -> Outcome {
+            match activation.body()[0] {
+                1 => activation.body_mut()[8] ^= 1,
+                2 => return Outcome::Failed(naamc::interpreter::Failure::EngineFault),
+                _ => activation.body_mut()[4] = 1,
+            }
+            Outcome::Finished(0)
+        }
+    }
+
+    #[test]
+    fn it_ends_and_forgets_nobody() {
+        let shape = Shape { body_bytes: 16, request_bytes: 16, reply_bytes_max: 16, claims: true, operations: vec![] };
+        let identity = Identity { name: "test".into(), index: 0, generation: 1 };
+        let handlers = vec![Handler::new(RECOVER, shape, Arc::new(Recover))];
+        let regions = vec![Region::anonymous(1 << 20).unwrap()];
+        let deployment = Deployment::new(identity, handlers, regions, Limits::default());
+        recover(&deployment, &[3, 4], 9).unwrap();
+        let endless = recover(&deployment, &[3, 1], 9).unwrap_err();
+        assert!(endless.message.contains("executor 1: the handler is not done after 1256 calls"), "{endless}");
+        let failed = recover(&deployment, &[2, 1, 3], 9).unwrap_err();
+        assert!(failed.message.contains("executor 2: the handler failed"), "the first: {failed}");
     }
 }

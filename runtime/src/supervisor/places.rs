@@ -30,6 +30,9 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Pause before a place is started again after its first death in a row; doubled with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(10);
 
+/// Numbers of dead executors that may be held before no client gets one: most of all stay for places, and for clients of others.
+const UNRECOVERED_MAX: usize = 4096;
+
 /// What a place is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlaceConfiguration {
@@ -85,6 +88,27 @@ impl ExecutorNumbers {
         Some(first)
     }
 
+    /// Takes one for a client that runs handlers itself.
+    ///
+    /// # Errors
+    /// If too many are held for dead executors: places need some, too.
+    pub(super) fn take_for_client(&mut self) -> Result<u16, ControlError> {
+        let number = if self.unrecovered.len() < UNRECOVERED_MAX { self.take(1) } else { None };
+        number.ok_or_else(|| {
+            let count = self.unrecovered.len();
+            ControlError::new(
+                Code::Exhausted,
+                format!("executor numbers are short: {count} are held for dead ones that nobody could recover from"),
+            )
+            .hint("the terminal where the cluster runs says why; undeploy what cannot be recovered, and let a place start anew")
+        })
+    }
+
+    /// Numbers of dead executors that nobody has recovered from.
+    pub(super) fn unrecovered(&self) -> Vec<u16> {
+        self.unrecovered.iter().copied().collect()
+    }
+
     /// Gives numbers back that nothing is held under any more.
     pub(super) fn give_back(&mut self, recovered: &BTreeSet<u16>) {
         self.held.retain(|number| !recovered.contains(number));
@@ -111,19 +135,21 @@ impl State {
         self.places.iter().filter_map(|place| place.running.clone()).collect()
     }
 
-    /// What a place that starts anew is told of the deployments that there are.
-    fn deployments_anew(&self) -> Result<Vec<Plan>, ControlError> {
-        let mut plans = Vec::new();
-        for record in self.records.list::<DeploymentRecord>("")?.into_iter().filter(|record| !record.draining) {
-            let (bindings, memories) = self.bind(&record.bindings)?;
-            let file = self.bundles.get(&record.name).cloned();
-            let file = file.ok_or_else(|| ControlError::new(Code::System, "a deployment without a bundle"))?;
-            let DeploymentRecord { name, index, generation, limits, engine, .. } = record;
-            // The bundle that runs has its constants set.
-            let deployment = Deployment { name, index, generation, constants: Vec::new(), limits, engine, bindings };
-            plans.push(Plan { file, deployment, memories });
-        }
-        Ok(plans)
+    /// What a place that starts anew is told of the deployments that there are, and whether each is being drained: it only recovers those.
+    fn deployments_anew(&self) -> Result<Vec<(Plan, bool)>, ControlError> {
+        let records = self.records.list::<DeploymentRecord>("")?.into_iter();
+        records.map(|record| (record.draining, record)).map(|(draining, record)| Ok((self.plan_anew(record)?, draining))).collect()
+    }
+
+    /// What a place is told of a deployment that there is.
+    pub(super) fn plan_anew(&self, record: DeploymentRecord) -> Result<Plan, ControlError> {
+        let (bindings, memories) = self.bind(&record.bindings)?;
+        let file = self.bundles.get(&record.name).cloned();
+        let file = file.ok_or_else(|| ControlError::new(Code::System, "a deployment without a bundle"))?;
+        let DeploymentRecord { name, index, generation, limits, engine, .. } = record;
+        // The bundle that runs has its constants set.
+        let deployment = Deployment { name, index, generation, constants: Vec::new(), limits, engine, bindings };
+        Ok(Plan { file, deployment, memories })
     }
 }
 
@@ -192,11 +218,12 @@ impl Supervisor {
     ) -> Result<(), ControlError> {
         process.order(Order::Start(start), &[counters.descriptor(), self.flow_view.descriptor()]).await?;
         let deployments = self.state().deployments_anew()?;
-        for Plan { file, deployment, memories } in deployments {
-            let sealed = sealed_file(&file)?;
-            let memories = memories.iter().map(RegionMemory::descriptor);
-            let descriptors: Vec<_> = std::iter::once(sealed.as_fd()).chain(memories).collect();
-            process.order(Order::Deploy(deployment), &descriptors).await?;
+        let mut draining = Vec::new();
+        for (plan, drains) in deployments {
+            if drains {
+                draining.push(Order::Undeploy { index: plan.deployment.index, generation: plan.deployment.generation });
+            }
+            deploy_at(process, plan).await?;
         }
         if !unrecovered.is_empty() {
             let order = Order::Recover { executors: unrecovered.iter().copied().collect() };
@@ -207,6 +234,9 @@ impl Supervisor {
                 Err(error) => warn(format_args!("a place serves without having recovered everything: {error}")),
             }
         }
+        for order in draining {
+            process.order(order, &[]).await?;
+        }
         Ok(())
     }
 
@@ -214,9 +244,11 @@ impl Supervisor {
     pub(super) async fn join(&self, number: u32, place: &RunningPlace, changes: u64) -> Result<(), ControlError> {
         let failed = |error: io::Error| ControlError::io("making links of a session", &error);
         let (links, slots, session) = {
-            let state = self.state();
+            let mut state = self.state();
+            let Some(tenant) = state.sessions.get(&number).map(|open| open.tenant) else { return Ok(()) };
+            let grants = state.granted(self.owner, tenant)?;
+            state.note_grants(number, &grants);
             let Some(open) = state.sessions.get(&number) else { return Ok(()) };
-            let grants = state.granted(self.owner, open.tenant)?;
             let session = Session { number, slots: open.request.slots, rings: open.request.rings, grants };
             let slots = open.slots_memory.descriptor().try_clone_to_owned().map_err(failed)?;
             (open.links(place.executors).map_err(failed)?, slots, session)
@@ -347,7 +379,16 @@ impl PlaceState {
 }
 
 /// Tells whoever looks at the cluster's terminal. Nobody may: that must not end a cluster, as `eprintln!` would.
-fn warn(what: fmt::Arguments<'_>) {
+/// Has a place run a deployment.
+pub(super) async fn deploy_at(process: &PlaceProcess, plan: Plan) -> Result<(), ControlError> {
+    let Plan { file, deployment, memories } = plan;
+    let sealed = sealed_file(&file)?;
+    let memories = memories.iter().map(RegionMemory::descriptor);
+    let descriptors: Vec<_> = std::iter::once(sealed.as_fd()).chain(memories).collect();
+    process.order(Order::Deploy(deployment), &descriptors).await.map(|_| ())
+}
+
+pub(super) fn warn(what: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "warning: {what}");
 }
 

@@ -76,6 +76,11 @@ impl PlaceProcess {
         Ok((place.clone(), PlaceEnd { place, child }))
     }
 
+    /// Whether nothing is heard from it any more.
+    pub fn is_gone(&self) -> bool {
+        self.waiting().gone
+    }
+
     /// Its process id.
     pub fn process(&self) -> u32 {
         self.process
@@ -96,7 +101,10 @@ impl PlaceProcess {
         };
         let sent = self.channel.send(&Numbered { number, content: order }, descriptors).await;
         if let Err(error) = sent {
-            self.waiting().answers.remove(&number);
+            let mut waiting = self.waiting();
+            waiting.answers.remove(&number);
+            waiting.gone |= !matches!(error, ChannelError::Malformed(_));
+            drop(waiting);
             return Err(match error {
                 ChannelError::Malformed(why) => {
                     ControlError::new(Code::BadRequest, format!("the request does not fit an order to a place: {why}"))

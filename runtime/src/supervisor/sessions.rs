@@ -11,6 +11,7 @@ use crate::session::{SLOTS_MAX, SlotTable};
 use crate::transport::shared_memory::RingSizes;
 use crate::transport::wake::Wake;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use tokio::sync::{mpsc, oneshot};
@@ -129,6 +130,8 @@ pub struct OpenSession {
     pub slots_memory: SharedMemory,
     /// The executor number of its client.
     pub executor: Option<u16>,
+    /// Deployments, by index, whose regions a client with an executor number could ever reach, beside the starter's, which reaches all.
+    pub reached: BTreeSet<u16>,
     /// Where its client is told things; `None` once it does not listen.
     pub teller: Option<Teller>,
 }
@@ -172,7 +175,8 @@ impl OpenSession {
         let slots = SlotTable::new(slots_memory.map()?, request.slots).ok_or(io::ErrorKind::InvalidInput)?;
         let ((news, told), (open, ended)) = (mpsc::channel(NEWS_MAX), oneshot::channel());
         let teller = Some(Teller { news, open });
-        let session = OpenSession { tenant, memory_bytes, request: *request, executor: None, slots, slots_memory, teller };
+        let (executor, reached) = (None, BTreeSet::new());
+        let session = OpenSession { tenant, memory_bytes, request: *request, executor, reached, slots, slots_memory, teller };
         Ok((session, Telling { news: told, ended }))
     }
 
