@@ -37,7 +37,7 @@ struct bucket {
 #define GROUP_EXTRAS_SHIFT 15          /* extra buckets of one group */
 #define GROUPS (TABLE_HEADER_BYTES / 8)
 
-/* The heap begins with the count of units ever handed out; heads of the free lists follow, each in its own line. */
+/* The heap begins with the count of units ever handed out; heads of the free lists follow, those of one list in lines of their own. */
 #define HEAP_HEADER_BYTES 4096
 #define UNIT_SHIFT 4 /* a block is so many units of 16 bytes, and is named by its first one */
 #define CLASSES 21
@@ -393,76 +393,122 @@ static __always_inline u32 class_units(u32 class)
 	return 40 + (class - 16) * 8;
 }
 
-static __always_inline u64 free_list(u32 class)
+/*
+ * Each executor has a free list of its own for each class, as far as there are enough. Who loses a list to others a few times goes on to the
+ * next one: an executor far from the memory would always lose to one that is close.
+ */
+#ifndef LISTS
+#define LISTS 8
+#endif
+#define LIST_WORDS 24
+#define SWAPS_MAX 4
+
+static __always_inline u64 free_list(u32 list, u32 class)
 {
-	return 64 + class * 64ull;
+	return 64 + ((list % LISTS) * LIST_WORDS + class) * 8ull;
+}
+
+/* What a search for a block costs of a message's patience, and whether it lost a block to others. */
+struct search {
+	u32 *patience;
+	int lost;
+};
+
+static __always_inline void cost(struct search *search, u32 operations)
+{
+	*search->patience -= operations < *search->patience ? operations : *search->patience;
 }
 
 /*
- * Takes a block of the class from its free list; 0 if there is none. The head's tag turns with every change, so the swap fails
- * if the block went away, and perhaps came back, while its link was read.
+ * Takes a block of the class from a free list: from the executor's own if it is not empty, or from whichever has one. 0 if there is none.
+ * The head's tag turns with every change, so the swap fails if the block went away, and perhaps came back, while its link was read.
  */
-static __always_inline u32 pop(u32 class)
+static __always_inline u32 pop(u32 class, int any, struct search *search)
 {
+	u32 list = naam_executor(), lists, swaps;
 	u64 head, next, old;
 
-	naam_read(&heap, free_list(class), &head, 8);
-	while ((u32)head) {
-		naam_read(&heap, block_offset(head), &next, 8);
-		naam_compare_swap(&heap, free_list(class), head, ((head >> 32) + 1) << 32 | (u32)next, &old);
-		if (old == head)
+	for (lists = LISTS; lists && *search->patience; lists--, list++) {
+		cost(search, 1);
+		naam_read(&heap, free_list(list, class), &head, 8);
+		for (swaps = SWAPS_MAX; (u32)head && swaps; swaps--) {
+			naam_read(&heap, block_offset(head), &next, 8);
+			naam_compare_swap(&heap, free_list(list, class), head, ((head >> 32) + 1) << 32 | (u32)next, &old);
+			if (old == head)
+				return head;
+			head = old;
+			search->lost = 1;
+			cost(search, 2);
+		}
+		if (!any && !(u32)head)
 			break;
-		head = old;
 	}
-	return head;
+	return 0;
 }
 
 /* Gives back the block that an item word names. */
 static __always_inline void release(u64 item)
 {
-	u32 class = item >> CLASS_SHIFT & 0xff;
+	u32 class = naam_at_most(item >> CLASS_SHIFT & 0xff, CLASSES - 1), list = naam_executor(), swaps;
 	u64 head, next, old;
 
-	naam_read(&heap, free_list(class), &head, 8);
-	for (;;) {
-		next = (u32)head;
-		naam_write(&heap, block_offset(item), &next, 8);
-		naam_compare_swap(&heap, free_list(class), head, ((head >> 32) + 1) << 32 | (u32)item, &old);
-		if (old == head)
-			return;
-		head = old;
+	for (;; list++) {
+		naam_read(&heap, free_list(list, class), &head, 8);
+		for (swaps = SWAPS_MAX; swaps; swaps--) {
+			next = (u32)head;
+			naam_write(&heap, block_offset(item), &next, 8);
+			naam_compare_swap(&heap, free_list(list, class), head, ((head >> 32) + 1) << 32 | (u32)item, &old);
+			if (old == head)
+				return;
+			head = old;
+		}
 	}
 }
 
-/*
- * A block for a record of so many words, as the item word that will name it: from the free list of its class, else from the
- * heap's untouched end, else a larger one. 0 if there is none.
- */
-static __always_inline u64 allocate(const struct key *key, u32 words)
+/* Whether the heap's untouched end has room for so many units when `used` are handed out. */
+static __always_inline int has_room(u64 used, u64 units)
 {
-	u32 class = class_of((words + 1) / 2);
-	u64 item = key->tag << TAG_SHIFT | (u64)words << WORDS_SHIFT;
-	u64 length = naam_length(&heap), units = class_units(class);
-	u64 used, old;
-	u32 block = pop(class);
+	u64 length = naam_length(&heap);
 
-	if (block)
-		return item | (u64)class << CLASS_SHIFT | block;
 	if (length > 1ull << (32 + UNIT_SHIFT))
 		length = 1ull << (32 + UNIT_SHIFT);
+	return used <= length >> UNIT_SHIFT && HEAP_HEADER_BYTES + ((used + units) << UNIT_SHIFT) <= length;
+}
+
+/* In place of a block: others took what there was, for as long as the message had patience. */
+#define CONTENDED 1
+
+/*
+ * A block for a record of so many words, as the item word that will name it: from the own free list of its class, else from the
+ * heap's untouched end, else from any list, of larger ones at last. 0 if there is none.
+ */
+static __always_inline u64 allocate(const struct key *key, u32 words, u32 *patience)
+{
+	u32 first = class_of((words + 1) / 2), class = first, block;
+	u64 item = key->tag << TAG_SHIFT | (u64)words << WORDS_SHIFT;
+	u64 units = class_units(class), used;
+	struct search search = {.patience = patience};
+
+	block = pop(class, 0, &search);
+	if (block)
+		return item | (u64)class << CLASS_SHIFT | block;
 	naam_read(&heap, 0, &used, 8);
-	while (HEAP_HEADER_BYTES + ((used + units) << UNIT_SHIFT) <= length) {
-		naam_compare_swap(&heap, 0, used, used + units, &old);
-		if (old == used)
+	if (has_room(used, units)) {
+		naam_fetch_add(&heap, 0, units, &used);
+		if (has_room(used, units))
 			return item | (u64)class << CLASS_SHIFT | ((HEAP_HEADER_BYTES >> UNIT_SHIFT) + used);
-		used = old;
+		/* Others were quicker. */
+		naam_fetch_add(&heap, 0, -units, &used);
 	}
-	for (class++; class < CLASSES; class++) {
-		block = pop(class);
-		if (block)
-			return item | (u64)class << CLASS_SHIFT | block;
-	}
-	return 0;
+	do {
+		search.lost = 0;
+		for (class = first; class < CLASSES; class++) {
+			block = pop(class, 1, &search);
+			if (block)
+				return item | (u64)class << CLASS_SHIFT | block;
+		}
+	} while (search.lost && *patience);
+	return search.lost || !*patience ? CONTENDED : 0;
 }
 
 /* Forgets a record of the key's own bucket. 0 if it has none. */
@@ -540,7 +586,9 @@ static __always_inline int store(struct mica_item *message, int over)
 			continue;
 		}
 		if (!block) {
-			block = allocate(&key, length);
+			block = allocate(&key, length, &patience);
+			if (block == CONTENDED)
+				return MICA_BUSY;
 			if (!block && cache && evict(&key, &place))
 				continue;
 			if (!block)
@@ -628,7 +676,9 @@ SEC("naam/read_modify_write") int read_modify_write(struct mica_add *message)
 			block = 0;
 		}
 		if (!block)
-			block = allocate(&key, length);
+			block = allocate(&key, length, &patience);
+		if (block == CONTENDED)
+			return MICA_BUSY;
 		if (!block && cache && evict(&key, &place))
 			continue;
 		if (!block)

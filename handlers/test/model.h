@@ -235,6 +235,18 @@ long naam_compare_swap(const void *region, u64 offset, u64 expected, u64 desired
 	return 0;
 }
 
+long naam_fetch_add(const void *region, u64 offset, u64 addend, u64 *old)
+{
+	_Atomic u64 *word = words_of(region, offset, 8);
+
+	step();
+	*old = 0;
+	if (!word)
+		return -EFAULT;
+	*old = atomic_fetch_add(word, addend);
+	return 0;
+}
+
 u64 naam_length(const void *region)
 {
 	u64 bytes;

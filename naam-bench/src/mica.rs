@@ -53,6 +53,10 @@ pub const UNIT_SHIFT: u32 = 4;
 pub const HEAP_BYTES_MAX: u64 = 1 << (32 + UNIT_SHIFT);
 /// Size classes of blocks.
 pub const CLASSES: u32 = 21;
+/// Free lists of each class.
+pub const LISTS: u32 = 8;
+/// Words between the heads of two of them.
+pub const LIST_WORDS: u32 = 24;
 /// 8-byte words of the largest record.
 pub const ITEM_WORDS_MAX: u64 = ITEM_BYTES_MAX as u64 / 8;
 

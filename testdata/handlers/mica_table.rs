@@ -10,6 +10,13 @@ pub const BUCKET_BYTES: usize = 64;
 /// Item words of a bucket.
 const SLOTS: usize = 7;
 const CLASSES: u64 = 21;
+/// Free lists of each class.
+pub const LISTS: u64 = 8;
+
+/// Offset of the head of one of them.
+fn free_list(list: u64, class: u64) -> usize {
+    64 + (list * 24 + class) as usize * 8
+}
 
 /// Units of 16 bytes in a block of this size class.
 pub fn class_units(class: u64) -> u64 {
@@ -90,8 +97,8 @@ impl Census {
                 census.lost_extras -= 1;
             }
         }
-        for class in 0..CLASSES {
-            let mut block = word(heap, 64 + class as usize * 64) & 0xffff_ffff;
+        for (list, class) in (0..LISTS).flat_map(|list| (0..CLASSES).map(move |class| (list, class))) {
+            let mut block = word(heap, free_list(list, class)) & 0xffff_ffff;
             while block != 0 {
                 take(block, class);
                 block = word(heap, block as usize * 16) & 0xffff_ffff;

@@ -198,12 +198,12 @@ static struct census take_census(void)
 		}
 	}
 	census.extras_lost = counted - extras;
-	for (class = 0; class < CLASSES; class++) {
-		u32 block = heap_words[free_list(class) / 8];
+	for (class = 0; class < CLASSES * LISTS; class++) {
+		u32 block = heap_words[free_list(class / CLASSES, class % CLASSES) / 8];
 
 		for (; block; block = heap_words[block_offset(block) / 8]) {
 			census.free_blocks++;
-			for (unit = 0; unit < class_units(class); unit++)
+			for (unit = 0; unit < class_units(class % CLASSES); unit++)
 				CHECK(!used[block + unit]++, "free block %x is used twice", block);
 		}
 	}

@@ -40,7 +40,8 @@ pub enum Step {
     PopNext,
     PopSwap,
     EndRead,
-    EndSwap,
+    EndTake,
+    EndUndo,
     WriteItem,
     Lock,
     Commit,
@@ -52,7 +53,7 @@ pub enum Step {
 
 impl Step {
     /// All steps by their numbers, each with the call that it stands before.
-    pub const ALL: [(Step, Helper); 24] = [
+    pub const ALL: [(Step, Helper); 25] = [
         (Step::Bucket, Helper::Read),
         (Step::Item, Helper::Read),
         (Step::Chain, Helper::Read),
@@ -69,7 +70,8 @@ impl Step {
         (Step::PopNext, Helper::Read),
         (Step::PopSwap, Helper::CompareSwap),
         (Step::EndRead, Helper::Read),
-        (Step::EndSwap, Helper::CompareSwap),
+        (Step::EndTake, Helper::FetchAdd),
+        (Step::EndUndo, Helper::FetchAdd),
         (Step::WriteItem, Helper::Write),
         (Step::Lock, Helper::CompareSwap),
         (Step::Commit, Helper::Write),
@@ -120,6 +122,12 @@ pub struct State {
     pub words: u32,
     /// Size class that is being asked for a block.
     pub class: u32,
+    /// Free list that is being looked at.
+    pub list: u32,
+    /// Lists that are still to be looked at.
+    pub lists_left: u32,
+    /// Whether blocks are taken from whichever list has one.
+    pub takes_any: bool,
     /// Head of a free list, or a counter, when it was read.
     pub head: u64,
     /// The word that replaces it.
@@ -145,6 +153,9 @@ impl State {
         block: 0,
         words: 0,
         class: 0,
+        list: 0,
+        lists_left: 0,
+        takes_any: false,
         head: 0,
         next: 0,
         before: 0,
@@ -197,7 +208,10 @@ impl<'m, 't> Machine<'m, 't> {
         self.state.last = at(6);
         self.state.block = at(7);
         self.state.words = at(8) as u32;
-        self.state.class = (at(8) >> 32) as u32;
+        self.state.class = u32::from((at(8) >> 32) as u8);
+        self.state.list = u32::from((at(8) >> 40) as u8);
+        self.state.lists_left = u32::from((at(8) >> 48) as u8);
+        self.state.takes_any = at(8) >> 56 != 0;
         self.state.head = at(9);
         self.state.next = at(10);
         self.state.before = at(11);
@@ -228,7 +242,11 @@ impl<'m, 't> Machine<'m, 't> {
             state.item,
             state.last,
             state.block,
-            u64::from(state.words) | u64::from(state.class) << 32,
+            u64::from(state.words)
+                | u64::from(state.class) << 32
+                | u64::from(state.list) << 40
+                | u64::from(state.lists_left) << 48
+                | u64::from(state.takes_any) << 56,
             state.head,
             state.next,
             state.before,
@@ -326,6 +344,24 @@ impl<'m, 't> Machine<'m, 't> {
             None => {
                 self.take_fuel()?;
                 self.turn.compare_swap(region.1, offset, expected, desired, &mut old)
+            }
+        };
+        let completion = self.done(issued, arguments)?;
+        Ok(if completion == 0 { old } else { 0 })
+    }
+
+    /// `naam_fetch_add`: the old value.
+    pub fn fetch_add(&mut self, region: (&str, u16), offset: u64, addend: u64) -> Result<u64, Outcome> {
+        let arguments = [handle(region), offset, addend, address(WORD), 0];
+        let mut old = 0;
+        let issued = match self.completed() {
+            Some(completion) => {
+                old = self.word(WORD);
+                Issued::Done(completion)
+            }
+            None => {
+                self.take_fuel()?;
+                self.turn.fetch_add(region.1, offset, addend, &mut old)
             }
         };
         let completion = self.done(issued, arguments)?;

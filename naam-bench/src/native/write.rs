@@ -5,12 +5,12 @@ use super::find::{CLASS_SHIFT, LINK_SHIFT, OWNER_SHIFT, Part, TAG_SHIFT, WORDS_S
 use super::machine::{After, BODY, ITEM, Machine, Step};
 use crate::mica::{
     ABSENT, ADD_HEADER_BYTES, BUCKET_BYTES, CLASSES, FULL, GROUP_EXTRAS_SHIFT, GROUPS, HEAP, HEAP_BYTES_MAX, HEAP_HEADER_BYTES,
-    INVALID, ITEM_HEADER_BYTES, ITEM_WORDS_MAX, OK, PRESENT, TABLE, UNIT_SHIFT, class_of, class_units,
+    INVALID, ITEM_HEADER_BYTES, ITEM_WORDS_MAX, LIST_WORDS, LISTS, OK, PRESENT, TABLE, UNIT_SHIFT, class_of, class_units,
 };
 use naamc::interpreter::Outcome;
 
-fn free_list(class: u32) -> u64 {
-    64 + u64::from(class) * 64
+fn free_list(list: u32, class: u32) -> u64 {
+    64 + u64::from(list % LISTS * LIST_WORDS + class) * 8
 }
 
 /// A free list's head, one turn later, with another block on top.
@@ -26,7 +26,7 @@ impl Machine<'_, '_> {
                 Step::Bucket | Step::Item | Step::Chain => self.search(native)?,
                 Step::Check | Step::CheckAbsent | Step::CheckInvalid | Step::CheckPresent => self.check()?,
                 Step::GrowLock | Step::GrowUsed | Step::GrowSwap | Step::GrowLink | Step::GrowUnlock => self.grow()?,
-                Step::PopHead | Step::PopNext | Step::PopSwap | Step::EndRead | Step::EndSwap => self.allocate()?,
+                Step::PopHead | Step::PopNext | Step::PopSwap | Step::EndRead | Step::EndTake | Step::EndUndo => self.allocate()?,
                 Step::WriteItem => self.write_item(native)?,
                 Step::Lock | Step::Commit | Step::Unlock => self.commit(native)?,
                 Step::ReleaseHead | Step::ReleaseLink | Step::ReleaseSwap => self.release()?,
@@ -148,8 +148,7 @@ impl Machine<'_, '_> {
     }
 
     fn begin_allocation(&mut self) {
-        self.state.class = class_of(self.state.words.div_ceil(2));
-        self.state.step = Step::PopHead;
+        self.look_for(self.own_class(), false);
     }
 
     /// The class that fits the record.
@@ -157,11 +156,18 @@ impl Machine<'_, '_> {
         class_of(self.state.words.div_ceil(2))
     }
 
-    /// Takes a block: from the free list of its class, else from the heap's untouched end, else a larger one.
+    /// Looks for a block of a class: in any list, or only in the executor's own.
+    fn look_for(&mut self, class: u32, any: bool) {
+        (self.state.class, self.state.takes_any) = (class, any);
+        (self.state.list, self.state.lists_left) = (self.turn.executor % LISTS, LISTS);
+        self.state.step = Step::PopHead;
+    }
+
+    /// Takes a block: from a free list of its class, else from the heap's untouched end, else from any list, of larger ones at last.
     fn allocate(&mut self) -> Result<Option<i32>, Outcome> {
         match self.state.step {
             Step::PopHead => {
-                self.state.head = self.read_word(HEAP, free_list(self.state.class))?;
+                self.state.head = self.read_word(HEAP, free_list(self.state.list, self.state.class))?;
                 return Ok(self.look_at_head());
             }
             Step::PopNext => {
@@ -170,7 +176,8 @@ impl Machine<'_, '_> {
             }
             Step::PopSwap => {
                 let head = self.state.head;
-                let old = self.compare_swap(HEAP, free_list(self.state.class), head, turned(head, self.state.next))?;
+                let old =
+                    self.compare_swap(HEAP, free_list(self.state.list, self.state.class), head, turned(head, self.state.next))?;
                 if old == head {
                     self.take_block(head);
                 } else {
@@ -179,50 +186,57 @@ impl Machine<'_, '_> {
                 }
             }
             Step::EndRead => {
-                self.state.head = self.read_word(HEAP, 0)?;
-                return Ok(self.look_at_end());
+                let used = self.read_word(HEAP, 0)?;
+                if self.has_room(used) {
+                    self.state.step = Step::EndTake;
+                } else {
+                    self.look_for(self.state.class, true);
+                }
             }
-            _ => {
-                let used = self.state.head;
-                let units = u64::from(class_units(self.state.class));
-                let old = self.compare_swap(HEAP, 0, used, used + units)?;
-                if old == used {
+            Step::EndTake => {
+                let used = self.fetch_add(HEAP, 0, self.units())?;
+                if self.has_room(used) {
                     self.take_block((HEAP_HEADER_BYTES >> UNIT_SHIFT) + used);
                 } else {
-                    self.state.head = old;
-                    return Ok(self.look_at_end());
+                    self.state.step = Step::EndUndo;
                 }
+            }
+            _ => {
+                // Others were quicker.
+                self.fetch_add(HEAP, 0, self.units().wrapping_neg())?;
+                self.look_for(self.state.class, true);
             }
         }
         Ok(None)
     }
 
+    /// Units of a block of the class.
+    fn units(&self) -> u64 {
+        class_units(self.state.class).into()
+    }
+
+    /// Whether the heap's untouched end has room for a block when so many units are handed out.
+    fn has_room(&self, used: u64) -> bool {
+        let units = self.length_bytes(HEAP).min(HEAP_BYTES_MAX) >> UNIT_SHIFT;
+        used <= units && (HEAP_HEADER_BYTES >> UNIT_SHIFT) + used + self.units() <= units
+    }
+
+    /// Takes the first block of a list, or goes on to where there may be another.
     fn look_at_head(&mut self) -> Option<i32> {
         if self.state.head as u32 != 0 {
             self.state.step = Step::PopNext;
-            None
-        } else if self.state.class == self.own_class() {
+            return None;
+        }
+        if !self.state.takes_any {
             self.state.step = Step::EndRead;
-            None
-        } else {
-            self.next_class()
+            return None;
         }
-    }
-
-    fn look_at_end(&mut self) -> Option<i32> {
-        let units = u64::from(class_units(self.state.class));
-        let length = self.length_bytes(HEAP).min(HEAP_BYTES_MAX);
-        if HEAP_HEADER_BYTES + ((self.state.head + units) << UNIT_SHIFT) <= length {
-            self.state.step = Step::EndSwap;
-            None
-        } else {
-            self.next_class()
-        }
-    }
-
-    fn next_class(&mut self) -> Option<i32> {
-        self.state.class += 1;
+        self.state.list = (self.state.list + 1) % LISTS;
+        self.state.lists_left -= 1;
         self.state.step = Step::PopHead;
+        if self.state.lists_left == 0 {
+            self.look_for(self.state.class + 1, true);
+        }
         (self.state.class == CLASSES).then_some(FULL)
     }
 
@@ -299,13 +313,14 @@ impl Machine<'_, '_> {
     /// Gives back the block that this message holds, then goes on. Only one that wants its chain to grow may hold none.
     fn release_block_then(&mut self, after: After) {
         self.state.after = after;
+        self.state.list = self.turn.executor % LISTS;
         self.state.step = if self.state.block == 0 { Step::GrowLock } else { Step::ReleaseHead };
     }
 
-    /// Gives a block back to the free list of its class.
+    /// Gives a block back to a free list of its class.
     fn release(&mut self) -> Result<Option<i32>, Outcome> {
         let block = self.state.block;
-        let list = free_list((block >> CLASS_SHIFT & 0xff) as u32);
+        let list = free_list(self.state.list, (block >> CLASS_SHIFT & 0xff) as u32);
         match self.state.step {
             Step::ReleaseHead => {
                 self.state.head = self.read_word(HEAP, list)?;

@@ -110,14 +110,15 @@ impl Model {
         self.run_among(handler, request, executor, memory, None)
     }
 
-    /// Others do something just before the message's first attempt to take a lock: a swap of an even word for the next odd one.
+    /// Others do something just before the message's first attempt to take a lock, a swap of an even word for the next odd one, or just
+    /// before it adds to a word, as it takes untouched memory.
     pub fn run_among(
         &self,
         handler: &str,
         request: &[u8],
         executor: u16,
         memory: &mut Memory,
-        meanwhile: Option<Meanwhile<'_>>,
+        meanwhile: Option<(Before, Meanwhile<'_>)>,
     ) -> Run {
         let index = self.bundle.handler(handler).expect("a handler");
         let mut activation = Activation::new_boxed();
@@ -134,12 +135,19 @@ impl Model {
     }
 }
 
+/// Before which operation of a message others do something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Lock,
+    Addition,
+}
+
 struct Surroundings<'a> {
     model: &'a Model,
     regions: Vec<RegionMemory>,
     executor: u16,
     effects: u32,
-    meanwhile: Option<Meanwhile<'a>>,
+    meanwhile: Option<(Before, Meanwhile<'a>)>,
     pokes: Vec<Poke>,
 }
 
@@ -169,12 +177,16 @@ impl Environment for Surroundings<'_> {
         if !matches!(operation, Udma::Read { .. }) {
             self.effects += 1;
         }
-        if let Udma::CompareSwap { offset, expected, desired, .. } = &operation
-            && *offset >= HEADER_BYTES
-            && expected % 2 == 0
-            && *desired as u32 == *expected as u32 + 1
-            && let Some(meanwhile) = self.meanwhile.take()
-        {
+        let before = match &operation {
+            Udma::CompareSwap { offset, expected, desired, .. }
+                if *offset >= HEADER_BYTES && expected % 2 == 0 && *desired as u32 == *expected as u32 + 1 =>
+            {
+                Some(Before::Lock)
+            }
+            Udma::FetchAdd { .. } => Some(Before::Addition),
+            _ => None,
+        };
+        if let Some((_, meanwhile)) = self.meanwhile.take_if(|(at, _)| Some(*at) == before) {
             self.interfere(meanwhile);
         }
         Issued::Done(self.regions[usize::from(operation.region())].execute(operation))

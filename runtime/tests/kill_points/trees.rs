@@ -3,7 +3,7 @@
 #[path = "../../../testdata/handlers/cell_tree.rs"]
 mod reader;
 
-use crate::model::{Meanwhile, Memory, Model};
+use crate::model::{Before, Meanwhile, Memory, Model};
 use crate::scenarios::{FOREIGN, Group, Kind, Scenario, with_pokes};
 use reader::Shape;
 pub use reader::Tree;
@@ -104,7 +104,7 @@ pub fn cell() -> Group {
         let mut before = vec![vec![0; TREE_BYTES]];
         setup.iter().for_each(|step| apply(*step, &model, &mut before));
         let others = |model: &Model, memory: &mut Memory| meanwhile.iter().for_each(|step| apply(*step, model, memory));
-        let among: Option<Meanwhile<'_>> = if meanwhile.is_empty() { None } else { Some(&others) };
+        let among: Option<(Before, Meanwhile<'_>)> = if meanwhile.is_empty() { None } else { Some((Before::Lock, &others)) };
         let mut after = before.clone();
         let run = model.run_among("insert", &record(VICTIM), FOREIGN - 2, &mut after, among);
         assert_eq!((run.result, run.pokes.is_empty()), (result, meanwhile.is_empty()), "insert, {name}");
