@@ -16,7 +16,7 @@ use crate::workload::distribution::Distribution;
 use crate::workload::mix::Operation;
 use crate::workload::stream::Stream;
 use crate::workload::values::{Stamp, VALUE_BYTES_MIN};
-use crate::workload::versions::Versions;
+use crate::workload::versions::{Ending, Versions};
 use runtime::clock::Clock;
 use runtime::message::Place;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -377,6 +377,7 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
                 counts.measured.errors.insert(format!("an answer to request {tag}, which was never sent"), 1);
                 return;
             };
+            let ending = if matches!(answer.outcome, Ok(mica::OK)) { Ending::Done } else { Ending::Doubtful };
             match answer.outcome {
                 // Others were in the way, or there was no room: nothing was done.
                 Ok(mica::BUSY) | Err(Fault::Busy) => {
@@ -405,8 +406,8 @@ impl<'a, C: Connection, T: Clock> Client<'a, C, T> {
             }
             match request.operation {
                 Operation::Read | Operation::Scan => {}
-                Operation::Insert => shared.versions.end_insert(request.number),
-                Operation::Update | Operation::ReadModifyWrite => shared.versions.end_write(request.number),
+                Operation::Insert => shared.versions.end_insert(request.number, ending),
+                Operation::Update | Operation::ReadModifyWrite => shared.versions.end_write(request.number, ending),
             }
             free.push(tag);
         })

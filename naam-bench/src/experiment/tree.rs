@@ -9,6 +9,7 @@ use crate::measurement::Measurement;
 use crate::mica;
 use crate::workload::keys::fnv;
 use crate::workload::values::Stamp;
+use crate::workload::versions::Ending;
 use anyhow::Result;
 use std::time::Instant;
 
@@ -34,7 +35,7 @@ pub fn load(plan: &Plan, shape: Shape, capacity: u64, cluster: &Cluster) -> Resu
     let shared = Shared::new(Stamp::Versioned, capacity, plan.key_bytes, value_bytes, Some(tree));
     while let Some(number) = shared.versions.take_number(records) {
         shared.versions.begin_write(number);
-        shared.versions.end_insert(number);
+        shared.versions.end_insert(number, Ending::Done);
     }
     let elapsed = started.elapsed();
     progress.finish_and_clear();

@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::workload::mix::Operation;
     use crate::workload::values::Stamp;
+    use crate::workload::versions::Ending;
 
     const RECORDS: u64 = 50;
     const VALUE_BYTES: usize = 20;
@@ -145,7 +146,7 @@ mod tests {
         let shared = Shared::new(Stamp::Versioned, 100, 8, VALUE_BYTES, Some(Tree { shape, order, places, scan_records_max: 100 }));
         while let Some(number) = shared.versions.take_number(RECORDS + 1) {
             shared.versions.begin_write(number);
-            shared.versions.end_insert(number);
+            shared.versions.end_insert(number, Ending::Done);
         }
         shared
     }

@@ -75,6 +75,20 @@ impl State {
             ..self
         }
     }
+
+    /// After a write in doubt, what was there before its run of overlapping writes may still be.
+    fn write_in_doubt_ended(self) -> State {
+        State { run_distance: self.floor_distance, ..self }.write_ended()
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has taken effect.
+    Done,
+    /// It has not, or nobody knows: its request ended in something other than ok.
+    Doubtful,
 }
 
 impl Versions {
@@ -98,13 +112,13 @@ impl Versions {
     }
 
     /// Says that a write to the record was answered.
-    pub fn end_write(&self, number: u64) {
-        self.change(number, State::write_ended);
+    pub fn end_write(&self, number: u64, ending: Ending) {
+        self.change(number, if ending == Ending::Done { State::write_ended } else { State::write_in_doubt_ended });
     }
 
     /// Says that an insert was answered; the record may be asked for once all before it are there too.
-    pub fn end_insert(&self, number: u64) {
-        self.end_write(number);
+    pub fn end_insert(&self, number: u64, ending: Ending) {
+        self.end_write(number, ending);
         let mut limit = self.acknowledged.load(Ordering::SeqCst);
         while self.records.get(limit as usize).is_some_and(State::rests) {
             limit = match self.acknowledged.compare_exchange(limit, limit + 1, Ordering::SeqCst, Ordering::SeqCst) {
@@ -160,7 +174,7 @@ mod tests {
         for number in 0..records {
             assert_eq!(versions.take_number(records), Some(number));
             assert_eq!(versions.begin_write(number), 1);
-            versions.end_insert(number);
+            versions.end_insert(number, Ending::Done);
         }
         versions
     }
@@ -177,7 +191,7 @@ mod tests {
         for version in 2..10 {
             assert_eq!(versions.begin_write(0), version);
             assert_eq!(allowed(&versions), (version - 1, version));
-            versions.end_write(0);
+            versions.end_write(0, Ending::Done);
             assert_eq!(allowed(&versions), (version, version));
         }
     }
@@ -187,15 +201,32 @@ mod tests {
     fn overlapping_writes_leave_their_run() {
         let versions = loaded(1);
         versions.begin_write(0);
-        versions.end_write(0);
+        versions.end_write(0, Ending::Done);
         assert_eq!(versions.begin_write(0), 3);
         assert_eq!(versions.begin_write(0), 4);
-        versions.end_write(0);
+        versions.end_write(0, Ending::Done);
         assert_eq!(versions.begin_write(0), 5);
         assert_eq!(allowed(&versions), (2, 5), "until the run ends, what was there before may still be read");
-        versions.end_write(0);
-        versions.end_write(0);
+        versions.end_write(0, Ending::Done);
+        versions.end_write(0, Ending::Done);
         assert_eq!(allowed(&versions), (3, 5));
+    }
+
+    /// A write that ended in an error may have taken effect or not; what follows it is known again.
+    #[test]
+    fn writes_in_doubt_leave_both_versions() {
+        let versions = loaded(1);
+        versions.begin_write(0);
+        versions.end_write(0, Ending::Doubtful);
+        assert_eq!(allowed(&versions), (1, 2));
+        assert_eq!((versions.begin_write(0), versions.begin_write(0)), (3, 4));
+        versions.end_write(0, Ending::Doubtful);
+        versions.end_write(0, Ending::Done);
+        assert_eq!(allowed(&versions), (1, 4), "which of them has, nobody knows");
+        versions.begin_write(0);
+        versions.end_write(0, Ending::Done);
+        assert_eq!(allowed(&versions), (5, 5));
+        assert_eq!(Versions::new(1).floor(0), 0);
     }
 
     /// A run too long to describe demands nothing; the next that can be described demands again.
@@ -205,12 +236,12 @@ mod tests {
         versions.begin_write(0);
         for _ in 0..5000 {
             versions.begin_write(0);
-            versions.end_write(0);
+            versions.end_write(0, Ending::Done);
         }
-        versions.end_write(0);
+        versions.end_write(0, Ending::Done);
         assert_eq!(allowed(&versions), (1, 5002));
         versions.begin_write(0);
-        versions.end_write(0);
+        versions.end_write(0, Ending::Done);
         assert_eq!(allowed(&versions), (5003, 5003));
     }
 
@@ -221,11 +252,11 @@ mod tests {
         let numbers: Vec<u64> = (0..3).map(|_| versions.take_number(9).unwrap()).collect();
         assert_eq!((versions.take_number(9), versions.take_number(2)), (None, None));
         numbers.iter().for_each(|number| assert_eq!(versions.begin_write(*number), 1));
-        versions.end_insert(2);
+        versions.end_insert(2, Ending::Done);
         assert_eq!(versions.acknowledged(), 0);
-        versions.end_insert(0);
+        versions.end_insert(0, Ending::Done);
         assert_eq!(versions.acknowledged(), 1);
-        versions.end_insert(1);
+        versions.end_insert(1, Ending::Done);
         assert_eq!(versions.acknowledged(), 3);
     }
 
@@ -245,7 +276,7 @@ mod tests {
                         if random.bool() {
                             let version = versions.begin_write(number);
                             record.store(u64::from(version), Ordering::SeqCst);
-                            versions.end_write(number);
+                            versions.end_write(number, Ending::Done);
                         } else {
                             let floor = versions.floor(number);
                             let seen = record.load(Ordering::SeqCst) as u32;
