@@ -1,4 +1,6 @@
 //! `naam-run`: starts clusters and talks to them. Everything that runs is in `runtime`; here are the words for it.
+//!
+//! A module uses only the modules below it; lowest first: failure, steering, args, cluster, compile, deployments, exec, invoke, regions, status.
 
 mod args;
 mod cluster;

@@ -54,7 +54,7 @@ const ORDERS: &[(&str, &[&str])] = &[
             "node",
         ],
     ),
-    ("naam-run", &[]),
+    ("naam-run", &["failure", "steering", "args", "cluster", "compile", "deployments", "exec", "invoke", "regions", "status"]),
     (
         "naam-bench",
         &[

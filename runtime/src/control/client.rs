@@ -5,6 +5,7 @@
 use super::directory::Address;
 use crate::supervisor::api::{BundleUploaded, CreateRegion, Deploy, Flows, SetGrant, Status, Steer};
 use crate::supervisor::error::{Code, ControlError};
+use crate::supervisor::name::check_name;
 use crate::supervisor::records::{DeploymentRecord, Grant, RegionRecord};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -62,18 +63,18 @@ impl Control {
 
     /// Creates a region of zeros.
     pub fn create_region(&self, name: &str, request: &CreateRegion) -> Result<RegionRecord, ControlError> {
-        self.call(Method::PUT, &format!("/v0/regions/{}", segment(name)), json(request)?)
+        self.call(Method::PUT, &named("regions", name)?, json(request)?)
     }
 
     /// Removes a region that no deployment is bound to.
     pub fn remove_region(&self, name: &str) -> Result<(), ControlError> {
-        self.call(Method::DELETE, &format!("/v0/regions/{}", segment(name)), empty())
+        self.call(Method::DELETE, &named("regions", name)?, empty())
     }
 
     /// Copies a region's bytes out, as they are while messages go on; returns their number.
     pub fn save_region(&self, name: &str, to: &mut dyn Write) -> Result<u64, ControlError> {
         self.run(async {
-            let (status, mut body) = self.send(Method::GET, &format!("/v0/regions/{}/contents", segment(name)), empty()).await?;
+            let (status, mut body) = self.send(Method::GET, &format!("{}/contents", named("regions", name)?), empty()).await?;
             if status != StatusCode::OK {
                 return Err(read_error(body).await);
             }
@@ -95,7 +96,7 @@ impl Control {
 
     /// Copies `length_bytes` bytes to the region's beginning; the rest stays. Returns the number of bytes that went in.
     pub fn load_region(&self, name: &str, from: Box<dyn Read + Send>, length_bytes: u64) -> Result<u64, ControlError> {
-        self.call(Method::PUT, &format!("/v0/regions/{}/contents", segment(name)), Sent::Contents { from, left: length_bytes })
+        self.call(Method::PUT, &format!("{}/contents", named("regions", name)?), Sent::Contents { from, left: length_bytes })
     }
 
     /// Gives the cluster a bundle file, for [`Control::deploy`].
@@ -105,30 +106,30 @@ impl Control {
 
     /// Runs a bundle under a name, bound to regions. The place that will run it checks it first.
     pub fn deploy(&self, name: &str, request: &Deploy) -> Result<DeploymentRecord, ControlError> {
-        self.call(Method::PUT, &format!("/v0/deployments/{}", segment(name)), json(request)?)
+        self.call(Method::PUT, &named("deployments", name)?, json(request)?)
     }
 
     /// One deployment.
     pub fn deployment(&self, name: &str) -> Result<DeploymentRecord, ControlError> {
-        self.call(Method::GET, &format!("/v0/deployments/{}", segment(name)), empty())
+        self.call(Method::GET, &named("deployments", name)?, empty())
     }
 
     /// The bundle that a deployment runs, with its constants as they were set.
     pub fn deployed_bundle(&self, name: &str) -> Result<Vec<u8>, ControlError> {
         self.run(async {
-            let (status, body) = self.send(Method::GET, &format!("/v0/deployments/{}/bundle", segment(name)), empty()).await?;
+            let (status, body) = self.send(Method::GET, &format!("{}/bundle", named("deployments", name)?), empty()).await?;
             if status == StatusCode::OK { read(body).await } else { Err(read_error(body).await) }
         })
     }
 
     /// Takes no more requests for a deployment, waits for those under way, and removes it.
     pub fn undeploy(&self, name: &str) -> Result<(), ControlError> {
-        self.call(Method::DELETE, &format!("/v0/deployments/{}", segment(name)), empty())
+        self.call(Method::DELETE, &named("deployments", name)?, empty())
     }
 
     /// Lets a user send requests to a deployment, or takes that back.
     pub fn grant(&self, deployment: &str, tenant: u32, grant: Option<Grant>) -> Result<(), ControlError> {
-        let path = format!("/v0/deployments/{}/grants/{tenant}", segment(deployment));
+        let path = format!("{}/grants/{tenant}", named("deployments", deployment)?);
         match grant {
             Some(grant) => self.call(Method::PUT, &path, json(&SetGrant { grant })?),
             None => self.call(Method::DELETE, &path, empty()),
@@ -200,14 +201,10 @@ impl Control {
     }
 }
 
-/// A path segment: bytes that a path cannot hold are percent-encoded, so that a wrong name is refused for what it is.
-fn segment(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => (byte as char).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
+/// The path of what has this name among the `regions` or `deployments`. A name that nothing can have is refused here: it might be no path.
+fn named(kind: &str, name: &str) -> Result<String, ControlError> {
+    check_name(kind.trim_end_matches('s'), name)?;
+    Ok(format!("/v0/{kind}/{name}"))
 }
 
 fn empty() -> Sent {
@@ -237,6 +234,10 @@ async fn read_error(body: Incoming) -> ControlError {
 }
 
 fn broken(error: &hyper::Error) -> ControlError {
+    if error.is_user() {
+        let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        return ControlError::new(Code::System, format!("reading what is sent: {why}"));
+    }
     ControlError::new(Code::Protocol, format!("the cluster ended the connection: {error}"))
         .hint("it may have just stopped: look at the terminal where it ran")
 }
@@ -278,8 +279,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_stay_inside_the_path() {
-        assert_eq!(segment("plain-1.x_Y"), "plain-1.x_Y");
-        assert_eq!(segment("a/../b?c#d e\n\u{e4}"), "a%2F..%2Fb%3Fc%23d%20e%0A%C3%A4");
+    fn what_nothing_can_be_named_is_no_path() {
+        assert_eq!(named("regions", "plain-1.x_Y").unwrap(), "/v0/regions/plain-1.x_Y");
+        for name in ["", "a/../b?c#d e\n\u{e4}"] {
+            let error = named("deployments", name).unwrap_err();
+            assert!(error.code == Code::BadRequest && error.message.ends_with("cannot name a deployment"), "{error}");
+        }
+    }
+
+    /// Who reads from what ends too early has broken nothing at the cluster.
+    #[test]
+    fn a_source_that_ends_too_early_is_said_to_be_it() {
+        let event_loop = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = event_loop.block_on(async {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
+            tokio::spawn(connection);
+            let body = Sent::Contents { from: Box::new(&b"short"[..]), left: 100 };
+            let error = sender.send_request(Request::builder().uri("/").body(body).unwrap()).await.unwrap_err();
+            drop(theirs);
+            broken(&error)
+        });
+        assert!(error.message.starts_with("reading what is sent: "), "{error}");
     }
 }
