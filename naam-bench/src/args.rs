@@ -15,7 +15,7 @@ use crate::workload::mix::{Mix, Workload};
 use crate::workload::stream::RECORDS_MAX;
 use crate::workload::values::{VALUE_BYTES_MAX, VALUE_BYTES_MIN};
 use crate::workload::versions::WRITES_UNDER_WAY_MAX;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use runtime::supervisor::EXECUTORS_MAX;
 use runtime::udma::dma::{LATENCY_NS_DEFAULT, LATENCY_NS_MAX};
 use serde::Serialize;
@@ -37,6 +37,24 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Of the command line. Ends the process if it is wrong.
+    pub fn of_this_process() -> Arguments {
+        let matches = values_may_be_negative(Arguments::command()).get_matches();
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Takes `-1` for a value where there is to be one: what is wrong with it is then said, instead of that there is no such option.
+fn values_may_be_negative(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument.allow_negative_numbers(true),
+            false => argument,
+        })
+        .mut_subcommands(values_may_be_negative)
 }
 
 const EXAMPLES: &str = "\
@@ -550,9 +568,9 @@ mod tests {
         for (text, reason) in [
             ("1X", "\"X\" is no unit"),
             ("1MiB", "\"MiB\" is no unit"),
-            ("1.5M", "\".5M\" is no unit"),
-            ("M", "expected a number"),
-            ("", "expected a number"),
+            ("1.5M", "expected a whole number"),
+            ("M", "expected a whole number"),
+            ("", "expected a whole number"),
             ("0", "must be 1 to 5000000000"),
             ("6G", "must be 1 to"),
             ("99999999999999999G", "must be 1 to"),

@@ -20,7 +20,6 @@ mod report;
 mod workload;
 
 use args::{Arguments, Baseline, Command, Invoke, Plan, Redis};
-use clap::Parser;
 use experiment::invoke::Failure;
 use runtime::supervisor::error::ControlError;
 use serde::Serialize;
@@ -36,7 +35,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     runtime::node::enter(&cluster::native_programs());
     redis::server::enter();
-    let code = match Arguments::parse().command {
+    let code = match Arguments::of_this_process().command {
         Command::Ycsb(options) => options.plan().map_err(usage).and_then(|plan| store(&plan)),
         Command::Cell(options) => options.plan().map_err(usage).and_then(|plan| store(&plan)),
         Command::Baseline { baseline: Baseline::Redis(options) } => baseline_redis(&options),

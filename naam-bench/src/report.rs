@@ -95,7 +95,7 @@ pub struct Parameters {
 /// A place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Place {
-    /// Its kind: `host`.
+    /// Its kind: `host`, `nic` or `client`.
     pub kind: String,
     /// Its executors.
     pub executors: u64,

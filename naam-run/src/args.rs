@@ -60,7 +60,18 @@ fn command() -> clap::Command {
     let cluster = command.get_arguments().find(|argument| argument.get_id() == "cluster").expect("there is --cluster").clone();
     // A subcommand that has an argument of its own is not handed the global one.
     let hidden = cluster.hide(true);
-    command.mut_subcommand("compile", |compile| compile.arg(hidden.clone())).mut_subcommand("cluster", |start| start.arg(hidden))
+    let command = command.mut_subcommand("compile", |compile| compile.arg(hidden.clone()));
+    values_may_be_negative(command.mut_subcommand("cluster", |start| start.arg(hidden)))
+}
+
+/// Takes `-1` for a value where there is to be one: what is wrong with it is then said, instead of that there is no such option.
+fn values_may_be_negative(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument.allow_negative_numbers(true),
+            false => argument,
+        })
+        .mut_subcommands(values_may_be_negative)
 }
 
 /// What to do.
@@ -79,9 +90,10 @@ Examples:
     Region(Region),
     /// Check a bundle and run it under a name, bound to regions
     #[command(after_help = "\
-Examples:
+Examples, with mica.naam from `naamc build testdata/handlers/mica.o -o mica.naam` in a checkout, and the regions that \
+`naam-run region create --help` creates:
   naam-run deploy mica.naam --as store --bind table=index --bind heap=items
-with mica.naam from `naamc build testdata/handlers/mica.o -o mica.naam`; a cache of the same bundle needs regions of its own:
+A cache of the same bundle needs regions of its own:
   naam-run region create index2 --bytes 1M
   naam-run region create items2 --bytes 16M
   naam-run deploy mica.naam --as cache --bind table=index2 --bind heap=items2 --set cache=1

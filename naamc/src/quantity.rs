@@ -2,7 +2,7 @@
 
 /// Parses `4096`, `64K`, `64M`, `1G`, `2T`; also with `iB` or `B`. Powers of 1,024.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = number_and_unit(text);
+    let (number, unit) = number_and_unit(text, "4096, 64M or 1G")?;
     let shift = match unit.trim_end_matches('B').trim_end_matches('i') {
         "" if !unit.contains('i') => 0,
         "K" | "k" => 10,
@@ -11,7 +11,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "T" => 40,
         _ => return Err(format!("{unit:?} is no unit: use K, M, G or T")),
     };
-    let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64M or 1G".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "more bytes than a number holds".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "more bytes than a number holds".to_owned())
 }
 
@@ -20,7 +20,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn parse_count(text: &str) -> Result<u128, String> {
-    let (number, unit) = number_and_unit(text);
+    let (number, unit) = number_and_unit(text, "4096, 64K or 1M")?;
     let factor: u128 = match unit {
         "" => 1,
         "K" | "k" => 1_000,
@@ -28,14 +28,18 @@ pub fn parse_count(text: &str) -> Result<u128, String> {
         "G" => 1_000_000_000,
         _ => return Err(format!("{unit:?} is no unit: use K, M or G: a thousand, a million, a billion")),
     };
-    let number: u64 = number.parse().map_err(|_| "expected a number, as in 4096, 64K or 1M".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "more than a number holds".to_owned())?;
     Ok(u128::from(number) * factor)
 }
 
-/// The digits with which a text begins, and what follows them.
-fn number_and_unit(text: &str) -> (&str, &str) {
+/// The digits with which a text begins, and the letters that follow them.
+fn number_and_unit<'a>(text: &'a str, examples: &str) -> Result<(&'a str, &'a str), String> {
     let trimmed = text.trim();
-    trimmed.split_at(trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len()))
+    let (number, unit) = trimmed.split_at(trimmed.find(|character: char| !character.is_ascii_digit()).unwrap_or(trimmed.len()));
+    if number.is_empty() || unit.starts_with(|first: char| !first.is_alphabetic()) {
+        return Err(format!("expected a whole number that is not negative, as in {examples}"));
+    }
+    Ok((number, unit))
 }
 
 /// The shortest exact way to write it.

@@ -42,7 +42,7 @@ pub struct Options {
     pub dma_latency_ns: u64,
     /// What runs handlers.
     pub engine: EngineChoice,
-    /// Whether executors are pinned, each to a CPU of its own, if there are as many. The last CPUs come first.
+    /// Whether executors are pinned, each to a CPU of its own, if one is left for others then. The last CPUs come first.
     pub pin: bool,
 }
 
@@ -60,7 +60,7 @@ impl Options {
     }
 
     /// What the supervisor is told. Executors get the CPUs that this process may use from the last one on, as the first ones serve the
-    /// rest of the system: each one of its own, if there are as many.
+    /// rest of the system: each one of its own, if one is left for others then.
     fn configuration(&self) -> Configuration {
         let mut cpus = if self.pin { cpus_for(self.executors + self.nic_executors) } else { None };
         let mut place = |place, executors: u16| PlaceConfiguration {

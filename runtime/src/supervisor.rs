@@ -519,7 +519,7 @@ impl Supervisor {
         if !exists {
             let place = request.place;
             let error = ControlError::new(Code::NotFound, format!("this cluster has no {place} place"));
-            return Err(error.hint("`naam-run status` shows its places; `naam-run cluster --nic 1` starts one with a NIC"));
+            return Err(error.hint("`naam-run status` shows its places; a cluster has a NIC if it was started so: `naam-run cluster --name NAME --nic 1`"));
         }
         let mut placement = state.placement.clone();
         placement.steer(&request.flows, request.place)?;

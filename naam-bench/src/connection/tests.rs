@@ -65,7 +65,7 @@ fn run(workload: Workload, distribution: Distribution, records: u64, requests: u
             for phase in [Phase::Measure, Phase::Stop] {
                 // Counted from the last phase on: whoever measures has then seen it.
                 while shared.answered.load(Ordering::Relaxed) < answered + requests {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::yield_now();
                 }
                 answered = shared.answered.load(Ordering::Relaxed);
                 shared.enter(phase);

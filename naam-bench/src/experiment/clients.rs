@@ -143,14 +143,18 @@ pub fn on_threads<R: Send, E: std::fmt::Display + Send>(
 ) -> Result<Vec<R>> {
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let mut threads = Vec::new();
+        let (mut threads, mut failed) = (Vec::new(), None);
         for (index, client) in clients.into_iter().enumerate() {
             let processor = processors.get(index).copied();
             let work = move || {
                 pin(processor);
                 client()
             };
-            threads.push(std::thread::Builder::new().name(format!("client-{index}")).spawn_scoped(scope, work)?);
+            match std::thread::Builder::new().name(format!("client-{index}")).spawn_scoped(scope, work) {
+                Ok(thread) => threads.push(thread),
+                // Those that are there are led to their end, or nobody could leave.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
         while threads.iter().any(|thread| !thread.is_finished()) {
             tick(started.elapsed());
@@ -160,7 +164,8 @@ pub fn on_threads<R: Send, E: std::fmt::Display + Send>(
             let brought = thread.join().map_err(|_| anyhow!("a client panicked"))?;
             brought.map_err(|error| anyhow!("a client lost its session: {error}"))
         };
-        threads.into_iter().map(join).collect()
+        let brought = threads.into_iter().map(join).collect();
+        failed.map_or(brought, |error| Err(anyhow!(error).context("starting a client")))
     })
 }
 
@@ -217,7 +222,9 @@ impl<P: Fn(Phase), B: Fn() -> Option<BusyNs>> Timing<P, B> {
 
     /// The share of the measured time in which each serving thread worked; nothing if that is not known.
     pub fn busy_percent(&self) -> BusyPercent {
-        match (&self.before, &self.after) {
+        // Clients that have nothing left to send end by themselves.
+        let now = || Some((Instant::now(), (self.busy_ns)()));
+        match (&self.before, &self.after.clone().or_else(now)) {
             (Some((from, Some(before))), Some((to, Some(after)))) => busy_percent(before, after, *to - *from),
             _ => BusyPercent::new(),
         }

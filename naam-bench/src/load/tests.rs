@@ -189,10 +189,13 @@ fn run(workload: Workload, lie: Lie) -> [Measurement; 3] {
     let client = Client::new(&mut server, &shared, &clock, 64);
     let measured = std::thread::scope(|scope| {
         let run = scope.spawn(|| client.run(Source::Stream(&mut stream, workload.distribution())).unwrap());
-        for (phase, requests) in [(Phase::Measure, 5_000), (Phase::Stop, 60_000)] {
-            while shared.answered.load(Ordering::Relaxed) < RECORDS + requests && !run.is_finished() {
+        let mut answered = RECORDS;
+        for (phase, requests) in [(Phase::Measure, 5_000), (Phase::Stop, 55_000)] {
+            // Counted from the last phase on: whoever measures has then seen it.
+            while shared.answered.load(Ordering::Relaxed) < answered + requests && !run.is_finished() {
                 std::thread::yield_now();
             }
+            answered = shared.answered.load(Ordering::Relaxed);
             shared.enter(phase);
         }
         run.join().unwrap()

@@ -79,7 +79,9 @@ fn keep(mut arguments: impl Iterator<Item = OsString>) -> String {
 /// If there is none; says what to do then.
 pub fn find(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(named) = named {
-        return if is_program(named) { Ok(named.to_owned()) } else { Err(anyhow!("{}: no such program", named.display())) };
+        // A name without a folder would be looked up in PATH when it is executed.
+        let program = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
+        return if is_program(&program) { Ok(program) } else { Err(anyhow!("{}: no such program", named.display())) };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -98,11 +98,13 @@ impl State {
         for flow in 0..FLOWS as u16 {
             let (meant, entry) = (self.placement.0[usize::from(flow)], table.get(flow));
             let place = place_of(entry);
-            let executors = u16::try_from(entry).into_iter().collect();
+            // 0 is nobody.
+            let executor = u16::try_from(entry).ok().filter(|number| *number != 0);
+            let executors = executor.into_iter().collect();
             match flows.last_mut().filter(|last| (last.place, last.meant_for) == (place, meant)) {
                 Some(last) => {
                     last.last = flow;
-                    last.executors.extend(u16::try_from(entry).ok().filter(|number| !last.executors.contains(number)));
+                    last.executors.extend(executor.filter(|number| !last.executors.contains(number)));
                 }
                 None => flows.push(FlowsAt { first: flow, last: flow, place, executors, meant_for: meant }),
             }

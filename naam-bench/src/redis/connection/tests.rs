@@ -124,10 +124,13 @@ fn run(workload: Workload, lie: Lie) -> Result<[Measurement; 3], String> {
     let client = Client::new(&mut connection, shared, clock, 32);
     let measured = std::thread::scope(|scope| {
         let measuring = scope.spawn(|| client.run(Source::Stream(&mut stream, workload.distribution())));
-        for (phase, requests) in [(Phase::Measure, 1_000), (Phase::Stop, 21_000)] {
-            while shared.answered.load(Ordering::Relaxed) < RECORDS + requests && !measuring.is_finished() {
+        let mut answered = RECORDS;
+        for (phase, requests) in [(Phase::Measure, 1_000), (Phase::Stop, 20_000)] {
+            // Counted from the last phase on: whoever measures has then seen it.
+            while shared.answered.load(Ordering::Relaxed) < answered + requests && !measuring.is_finished() {
                 std::thread::yield_now();
             }
+            answered = shared.answered.load(Ordering::Relaxed);
             shared.enter(phase);
         }
         measuring.join().unwrap()
