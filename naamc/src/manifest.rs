@@ -19,7 +19,8 @@ pub struct Manifest {
     /// Its UDMA operations, ascending by instruction; the index is the number of the suspension point.
     #[n(1)]
     pub operations: Vec<Operation>,
-    /// UDMA operations that one message issues at most, if proved.
+    /// UDMA operations that one message issues at most from its start on, if proved. One that is taken up in the middle of a loop, in a state that
+    /// the contracts allow and no run has come to, may go round once more; its deployment's limit holds for it all the same.
     #[n(2)]
     pub udma_operations_max: Option<u64>,
     /// Instructions that one message executes at most, if proved.

@@ -162,7 +162,7 @@ pub fn on_threads<R: Send, E: std::fmt::Display + Send>(
         }
         let join = |thread: std::thread::ScopedJoinHandle<'_, std::result::Result<R, E>>| {
             let brought = thread.join().map_err(|_| anyhow!("a client panicked"))?;
-            brought.map_err(|error| anyhow!("a client lost its session: {error}"))
+            brought.map_err(|error| anyhow!("a client lost its session: {error}. The server has ended, or closed it"))
         };
         let brought = threads.into_iter().map(join).collect();
         failed.map_or(brought, |error| Err(anyhow!(error).context("starting a client")))

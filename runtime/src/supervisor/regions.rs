@@ -3,6 +3,7 @@
 use super::error::{Code, ControlError};
 use super::records::{REGION_BYTES_MAX, RegionRecord};
 use crate::memory::{HUGE_PAGE_BYTES, PAGE_BYTES, Pages, Region, SharedMemory};
+use naamc::quantity::{counted, show_bytes};
 use naamc::quantity::{grouped, show_bytes};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -38,10 +39,10 @@ impl RegionMemory {
     pub fn create(record: &RegionRecord, available_bytes: u64) -> Result<RegionMemory, ControlError> {
         let length_bytes = record.length_bytes;
         let no_memory = |available: String| {
-            Err(ControlError::new(Code::Exhausted, format!("no memory for a region of {length_bytes} bytes: {available}")))
+            Err(ControlError::new(Code::Exhausted, format!("no memory for a region of {}: {available}", show_bytes(length_bytes))))
         };
         if !record.huge_pages && length_bytes > available_bytes {
-            return no_memory(format!("this machine has {available_bytes} bytes available"))
+            return no_memory(format!("this machine has {} available", counted(available_bytes, "byte")))
                 .map_err(|error| error.hint("create a smaller region, or remove one"));
         }
         let failed = |error: std::io::Error| ControlError::io(format!("creating region {:?}", record.name), &error);
