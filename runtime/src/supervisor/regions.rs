@@ -3,8 +3,7 @@
 use super::error::{Code, ControlError};
 use super::records::{REGION_BYTES_MAX, RegionRecord};
 use crate::memory::{HUGE_PAGE_BYTES, PAGE_BYTES, Pages, Region, SharedMemory};
-use naamc::quantity::{counted, show_bytes};
-use naamc::quantity::{grouped, show_bytes};
+use naamc::quantity::{counted, grouped, show_bytes};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
