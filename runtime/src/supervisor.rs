@@ -519,7 +519,9 @@ impl Supervisor {
         if !exists {
             let place = request.place;
             let error = ControlError::new(Code::NotFound, format!("this cluster has no {place} place"));
-            return Err(error.hint("`naam-run status` shows its places; a cluster has a NIC if it was started so: `naam-run cluster --name NAME --nic 1`"));
+            return Err(error.hint(
+                "`naam-run status` shows its places; a cluster has a NIC if it was started so: `naam-run cluster --name NAME --nic 1`",
+            ));
         }
         let mut placement = state.placement.clone();
         placement.steer(&request.flows, request.place)?;
@@ -664,7 +666,10 @@ impl State {
             0 => Ok(()),
             count => Err(ControlError::new(
                 Code::InUse,
-                format!("sessions whose clients run handlers with effects themselves, and may hold locks in the regions of {:?}: {count}", deployment.name),
+                format!(
+                    "sessions whose clients run handlers with effects themselves, and may hold locks in the regions of {:?}: {count}",
+                    deployment.name
+                ),
             )
             .hint("end those clients first")),
         }
