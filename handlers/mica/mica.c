@@ -394,8 +394,8 @@ static __always_inline u32 class_units(u32 class)
 }
 
 /*
- * Each executor has a free list of its own for each class, as far as there are enough. Who loses a list to others a few times goes on to the
- * next one: an executor far from the memory would always lose to one that is close.
+ * Each class has several free lists, which tags choose, so that whoever serves a request takes the same block. Who loses a list to others a few
+ * times goes on to the next one: an executor far from the memory would always lose to one that is close.
  */
 #ifndef LISTS
 #define LISTS 8
@@ -420,12 +420,12 @@ static __always_inline void cost(struct search *search, u32 operations)
 }
 
 /*
- * Takes a block of the class from a free list: from the executor's own if it is not empty, or from whichever has one. 0 if there is none.
+ * Takes a block of the class from a free list: from this one if it is not empty, or from whichever has one. 0 if there is none.
  * The head's tag turns with every change, so the swap fails if the block went away, and perhaps came back, while its link was read.
  */
-static __always_inline u32 pop(u32 class, int any, struct search *search)
+static __always_inline u32 pop(u32 list, u32 class, int any, struct search *search)
 {
-	u32 list = naam_executor(), lists, swaps;
+	u32 lists, swaps;
 	u64 head, next, old;
 
 	for (lists = LISTS; lists && *search->patience; lists--, list++) {
@@ -449,7 +449,7 @@ static __always_inline u32 pop(u32 class, int any, struct search *search)
 /* Gives back the block that an item word names. */
 static __always_inline void release(u64 item)
 {
-	u32 class = naam_at_most(item >> CLASS_SHIFT & 0xff, CLASSES - 1), list = naam_executor(), swaps;
+	u32 class = naam_at_most(item >> CLASS_SHIFT & 0xff, CLASSES - 1), list = item >> TAG_SHIFT, swaps;
 	u64 head, next, old;
 
 	for (;; list++) {
@@ -479,7 +479,7 @@ static __always_inline int has_room(u64 used, u64 units)
 #define CONTENDED 1
 
 /*
- * A block for a record of so many words, as the item word that will name it: from the own free list of its class, else from the
+ * A block for a record of so many words, as the item word that will name it: from the tag's free list of its class, else from the
  * heap's untouched end, else from any list, of larger ones at last. 0 if there is none.
  */
 static __always_inline u64 allocate(const struct key *key, u32 words, u32 *patience)
@@ -489,7 +489,7 @@ static __always_inline u64 allocate(const struct key *key, u32 words, u32 *patie
 	u64 units = class_units(class), used;
 	struct search search = {.patience = patience};
 
-	block = pop(class, 0, &search);
+	block = pop(key->tag, class, 0, &search);
 	if (block)
 		return item | (u64)class << CLASS_SHIFT | block;
 	naam_read(&heap, 0, &used, 8);
@@ -503,7 +503,7 @@ static __always_inline u64 allocate(const struct key *key, u32 words, u32 *patie
 	do {
 		search.lost = 0;
 		for (class = first; class < CLASSES; class++) {
-			block = pop(class, 1, &search);
+			block = pop(key->tag, class, 1, &search);
 			if (block)
 				return item | (u64)class << CLASS_SHIFT | block;
 		}

@@ -1,6 +1,7 @@
 //! What clients that run handlers themselves, and places, leave in regions is recovered, whatever else happens to the deployment; and
 //! nothing that clients write there keeps recovery from ending.
 
+#[allow(dead_code, reason = "no block is looked for in a certain list")]
 #[path = "../../testdata/handlers/mica_table.rs"]
 mod mica_table;
 mod own_main;

@@ -11,7 +11,7 @@ pub const BUCKET_BYTES: usize = 64;
 const SLOTS: usize = 7;
 const CLASSES: u64 = 21;
 /// Free lists of each class.
-pub const LISTS: u64 = 8;
+const LISTS: u64 = 8;
 
 /// Offset of the head of one of them.
 fn free_list(list: u64, class: u64) -> usize {
@@ -35,12 +35,20 @@ fn main_buckets(table_bytes: usize) -> usize {
 
 /// Offset of the main bucket of a key of eight bytes in a table of this length.
 pub fn bucket_of(key: u64, table_bytes: usize) -> usize {
+    HEADER_BYTES + (((hash(key) >> 32) as usize * main_buckets(table_bytes)) >> 32) * BUCKET_BYTES
+}
+
+/// The free list of such a key's blocks.
+pub fn list_of(key: u64) -> u64 {
+    (hash(key) & 0xffff).max(1) % LISTS
+}
+
+fn hash(key: u64) -> u64 {
     let mut hash = 8u64.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash = (hash ^ key).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    hash ^= hash >> 29;
-    HEADER_BYTES + (((hash >> 32) as usize * main_buckets(table_bytes)) >> 32) * BUCKET_BYTES
+    hash ^ hash >> 29
 }
 
 fn word(bytes: &[u8], offset: usize) -> u64 {

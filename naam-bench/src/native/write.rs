@@ -156,10 +156,10 @@ impl Machine<'_, '_> {
         class_of(self.state.words.div_ceil(2))
     }
 
-    /// Looks for a block of a class: in any list, or only in the executor's own.
+    /// Looks for a block of a class: in any list, or only in the tag's.
     fn look_for(&mut self, class: u32, any: bool) {
         (self.state.class, self.state.takes_any) = (class, any);
-        (self.state.list, self.state.lists_left) = (self.turn.executor % LISTS, LISTS);
+        (self.state.list, self.state.lists_left) = (u32::from(self.state.tag) % LISTS, LISTS);
         self.state.step = Step::PopHead;
     }
 
@@ -313,7 +313,7 @@ impl Machine<'_, '_> {
     /// Gives back the block that this message holds, then goes on. Only one that wants its chain to grow may hold none.
     fn release_block_then(&mut self, after: After) {
         self.state.after = after;
-        self.state.list = self.turn.executor % LISTS;
+        self.state.list = (self.state.block >> TAG_SHIFT) as u32 % LISTS;
         self.state.step = if self.state.block == 0 { Step::GrowLock } else { Step::ReleaseHead };
     }
 

@@ -7,6 +7,7 @@
 mod cell;
 mod executor;
 mod mica;
+#[allow(dead_code, reason = "no block is looked for in a certain list")]
 #[path = "../../../testdata/handlers/mica_table.rs"]
 mod table;
 #[path = "../../../testdata/handlers/cell_tree.rs"]

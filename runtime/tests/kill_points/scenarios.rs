@@ -2,7 +2,7 @@
 
 use crate::model::{Before, Effect, Memory, Model};
 use crate::order::Poke;
-use crate::table::{self, HEAP, HEAP_BYTES, LISTS, TABLE, TABLE_BYTES, bucket_of, class_units};
+use crate::table::{self, HEAP, HEAP_BYTES, TABLE, TABLE_BYTES, bucket_of, class_units, list_of};
 use std::collections::BTreeSet;
 
 /// An executor that no place has: what it locks stays locked.
@@ -61,6 +61,8 @@ pub struct Keys {
     /// The other place writes it meanwhile.
     pub witness: u64,
     fillers: Vec<u64>,
+    /// Its blocks are those of the victim's free list.
+    spare: u64,
 }
 
 impl Keys {
@@ -72,7 +74,13 @@ impl Keys {
         let mut next = || alone.next().expect("a bucket is left");
         let intact = (0..4).map(|_| next()).collect();
         let witness = next();
-        Keys { victim, sharing, intact, witness, fillers: (0..30).map(|_| next()).collect() }
+        let spare = loop {
+            let key = next();
+            if list_of(key) == list_of(victim) {
+                break key;
+            }
+        };
+        Keys { victim, sharing, intact, witness, spare, fillers: (0..30).map(|_| next()).collect() }
     }
 }
 
@@ -86,7 +94,7 @@ pub fn value(key: u64, version: u64, length: usize) -> Vec<u8> {
 enum Step {
     Put(u64, usize),
     Delete(u64),
-    /// A free block for a value of this length in whichever list an executor looks at first.
+    /// A free block for a value of this length in the victim's list.
     Spare(usize),
     /// So many records in the victim's bucket, without the victim.
     Crowd(usize),
@@ -105,11 +113,7 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     fn call(&self, handler: &str, request: &[u8], memory: &mut Memory) {
-        self.call_as(FOREIGN - 1, handler, request, memory);
-    }
-
-    fn call_as(&self, executor: u16, handler: &str, request: &[u8], memory: &mut Memory) {
-        let result = self.model.run(handler, request, executor, memory).result;
+        let result = self.model.run(handler, request, FOREIGN - 1, memory).result;
         assert_eq!(result, 0, "{handler} while a table is made");
     }
 
@@ -124,11 +128,8 @@ impl Tables<'_> {
             Step::Put(key, length) => self.put(key, length, memory),
             Step::Delete(key) => self.call("delete", &table::record(key, &[]), memory),
             Step::Spare(length) => {
-                let key = keys.sharing[10];
-                for executor in 1..=LISTS as u16 {
-                    self.call_as(executor, "put", &table::record(key, &value(key, 1, length)), memory);
-                    self.call_as(executor, "delete", &table::record(key, &[]), memory);
-                }
+                self.put(keys.spare, length, memory);
+                self.call("delete", &table::record(keys.spare, &[]), memory);
             }
             Step::Crowd(records) => keys.sharing[..records].iter().for_each(|key| self.put(*key, NEW_BYTES, memory)),
             Step::Lock => {

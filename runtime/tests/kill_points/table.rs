@@ -4,7 +4,7 @@
 mod mica_table;
 
 use mica_table::{BUCKET_BYTES, HEADER_BYTES};
-pub use mica_table::{Census, LISTS, addition, class_units, record};
+pub use mica_table::{Census, addition, class_units, list_of, record};
 
 /// Regions, in the bundle's order.
 pub const HEAP: usize = 0;
