@@ -42,19 +42,9 @@ pub struct Arguments {
 impl Arguments {
     /// Of the command line. Ends the process if it is wrong.
     pub fn of_this_process() -> Arguments {
-        let matches = values_may_be_negative(Arguments::command()).get_matches();
+        let matches = naamc::quantity::values_may_be_negative(Arguments::command()).get_matches();
         Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
-}
-
-/// Takes `-1` for a value where there is to be one: what is wrong with it is then said, instead of that there is no such option.
-fn values_may_be_negative(command: clap::Command) -> clap::Command {
-    command
-        .mut_args(|argument| match argument.get_action().takes_values() {
-            true => argument.allow_negative_numbers(true),
-            false => argument,
-        })
-        .mut_subcommands(values_may_be_negative)
 }
 
 const EXAMPLES: &str = "\

@@ -3,7 +3,7 @@
 use crate::steering::{Flowset, parse_flows};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use naamc::abi::Rights;
-use naamc::quantity::parse_bytes;
+use naamc::quantity::{parse_bytes, values_may_be_negative};
 use runtime::control::directory::NAME_DEFAULT;
 use runtime::message::Place;
 use runtime::supervisor::EXECUTORS_MAX;
@@ -62,16 +62,6 @@ fn command() -> clap::Command {
     let hidden = cluster.hide(true);
     let command = command.mut_subcommand("compile", |compile| compile.arg(hidden.clone()));
     values_may_be_negative(command.mut_subcommand("cluster", |start| start.arg(hidden)))
-}
-
-/// Takes `-1` for a value where there is to be one: what is wrong with it is then said, instead of that there is no such option.
-fn values_may_be_negative(command: clap::Command) -> clap::Command {
-    command
-        .mut_args(|argument| match argument.get_action().takes_values() {
-            true => argument.allow_negative_numbers(true),
-            false => argument,
-        })
-        .mut_subcommands(values_may_be_negative)
 }
 
 /// What to do.

@@ -42,6 +42,16 @@ fn number_and_unit<'a>(text: &'a str, examples: &str) -> Result<(&'a str, &'a st
     Ok((number, unit))
 }
 
+/// Lets a command line take `-1` for a value where there is to be one: what is wrong with it is then said, instead of that there is no such option.
+pub fn values_may_be_negative(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument.allow_negative_numbers(true),
+            false => argument,
+        })
+        .mut_subcommands(values_may_be_negative)
+}
+
 /// The shortest exact way to write it.
 pub fn show_bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];

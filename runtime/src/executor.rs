@@ -36,8 +36,7 @@ use std::sync::Arc;
 pub const BATCH_MAX: usize = 32;
 /// Messages under way on an executor at most.
 pub const ACTIVATIONS_MAX: usize = 4096;
-/// Sessions of an executor at most: each is looked at in every turn. Twice as many as a node has: those that are closed stay until their last
-/// message is done.
+/// Sessions of an executor at most: each is looked at in every turn.
 pub const SESSIONS_MAX: usize = 2048;
 /// UDMA operations after which a message that still goes on counts as waiting for another.
 const PATIENCE_UDMA_OPERATIONS: u32 = 64;

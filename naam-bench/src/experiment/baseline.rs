@@ -145,12 +145,12 @@ fn report(
     let mut redis_run = side.served.run(&redis_total);
     (redis_run.udma_operations_per_request, redis_run.suspensions_per_request) = (None, None);
     let stream_requests = streams.iter().map(|stream| stream.len() as u64).min().unwrap_or(0);
-    let mut allowed = allowed_processors();
+    let allowed = allowed_processors();
     let executors = cluster.executors() as usize;
     let processors = Processors {
         clients: naam.clients.processors().to_vec(),
         // The cluster pins them only if one is left for others.
-        executors: if executors < allowed.len() { allowed.drain(..).rev().take(executors).collect() } else { Vec::new() },
+        executors: if executors < allowed.len() { allowed.into_iter().rev().take(executors).collect() } else { Vec::new() },
         redis_clients: side.clients.processors().to_vec(),
         redis: processor.iter().copied().collect(),
     };

@@ -335,24 +335,17 @@ impl<'m, 't> Machine<'m, 't> {
     /// `naam_compare_swap`: the old value.
     pub fn compare_swap(&mut self, region: (&str, u16), offset: u64, expected: u64, desired: u64) -> Result<u64, Outcome> {
         let arguments = [handle(region), offset, expected, desired, address(WORD)];
-        let mut old = 0;
-        let issued = match self.completed() {
-            Some(completion) => {
-                old = self.word(WORD);
-                Issued::Done(completion)
-            }
-            None => {
-                self.take_fuel()?;
-                self.turn.compare_swap(region.1, offset, expected, desired, &mut old)
-            }
-        };
-        let completion = self.done(issued, arguments)?;
-        Ok(if completion == 0 { old } else { 0 })
+        self.atomic(arguments, |turn, old| turn.compare_swap(region.1, offset, expected, desired, old))
     }
 
     /// `naam_fetch_add`: the old value.
     pub fn fetch_add(&mut self, region: (&str, u16), offset: u64, addend: u64) -> Result<u64, Outcome> {
         let arguments = [handle(region), offset, addend, address(WORD), 0];
+        self.atomic(arguments, |turn, old| turn.fetch_add(region.1, offset, addend, old))
+    }
+
+    /// An atomic at the current step: the old value.
+    fn atomic(&mut self, arguments: [u64; 5], execute: impl FnOnce(&mut Turn<'t>, &mut u64) -> Issued) -> Result<u64, Outcome> {
         let mut old = 0;
         let issued = match self.completed() {
             Some(completion) => {
@@ -361,7 +354,7 @@ impl<'m, 't> Machine<'m, 't> {
             }
             None => {
                 self.take_fuel()?;
-                self.turn.fetch_add(region.1, offset, addend, &mut old)
+                execute(self.turn, &mut old)
             }
         };
         let completion = self.done(issued, arguments)?;

@@ -5,6 +5,7 @@
 //! slot records stay.
 
 use super::error::{Code, ControlError};
+use crate::executor;
 use crate::memory::{Pages, SharedMemory};
 use crate::message::Place;
 use crate::session::{SLOTS_MAX, SlotTable};
@@ -18,8 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Version of the session socket's packets.
 pub const VERSION: u32 = 0;
-/// Sessions of a node.
-pub const SESSIONS_MAX: usize = 1024;
+/// Sessions of a node: half of an executor's, of which those that are closed stay until their last message is done.
+pub const SESSIONS_MAX: usize = executor::SESSIONS_MAX / 2;
 /// Bytes of links and slot records that all sessions of a node take at most, used or not: 4 MiB for each, where there are as many as can be.
 pub const SESSIONS_BYTES_MAX: u64 = 4 << 30;
 /// News that wait for a client: more than places of a node can make in the time in which anybody reads them.
