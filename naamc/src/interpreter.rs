@@ -85,7 +85,7 @@ pub enum Issued {
 
 /// Why a message ended without a result. These never share numbers with handler results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[repr(u16)]
+#[repr(u64)]
 pub enum Failure {
     /// Fuel for back edges is used up.
     #[error("the handler took more back edges than its limit")]

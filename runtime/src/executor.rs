@@ -18,7 +18,7 @@ pub mod thread;
 
 use crate::deployment::{Deployment, Handler, Limits};
 use crate::engine::{Claim, Turn};
-use crate::memory::{Region, Regions, prefetch_line};
+use crate::memory::{Region, Regions};
 use crate::message::{Header, Kind, Origin, Place, RuntimeError, Target};
 use crate::metrics::{Counters, MetricsWriter};
 use crate::session::{Answer, Grants, Owner, Request, SlotTable, Standing};
@@ -32,8 +32,11 @@ use queue::Queue;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// Messages that an executor starts in one turn at most: enough to hide the memory's latency, few enough to stay in the cache.
-pub const BATCH_MAX: usize = 32;
+/// Messages that an executor starts in one round at most: enough to hide the memory's latency, few enough that those under way stay in the
+/// first cache.
+pub const BATCH_MAX: usize = 6;
+/// Rounds of a turn at most: what all of them have sent goes out together.
+const ROUNDS_MAX: usize = 8;
 /// Messages under way on an executor at most.
 pub const ACTIVATIONS_MAX: usize = 4096;
 /// Sessions of an executor at most: each is looked at in every turn.
@@ -59,7 +62,7 @@ pub struct Options {
     pub activations: usize,
     /// Whether long reads of cold regions prefetch and suspend.
     pub hides_latency: bool,
-    /// Messages that are resumed in one turn at most, and as many, but no more than [`BATCH_MAX`], are started.
+    /// Messages that are resumed in one round at most, and as many, but no more than [`BATCH_MAX`], are started.
     pub batch_max: usize,
     /// UDMA operations after which a message that stands before another one, and is not claimed, leaves for its client, to be sent on to a
     /// server. `u32::MAX`: never.
@@ -261,6 +264,104 @@ impl Served {
 struct Message {
     under_way: UnderWay,
     activation: Activation,
+}
+
+/// What became of a message that ran.
+enum Ran {
+    /// It stands before an operation.
+    Suspended {
+        /// It seems to wait for another message.
+        contended: bool,
+        /// It should go on elsewhere, if it can.
+        leaves: bool,
+    },
+    /// It has ended, with r0 unless it failed.
+    Ended(Result<u64, Failure>),
+}
+
+impl Message {
+    /// Runs it until it ends or suspends. `slots` are those of its session.
+    #[inline(always)]
+    fn run<'s>(&mut self, served: &Served, slots: impl FnOnce() -> Option<&'s SlotTable>, options: &Options) -> Ran {
+        let Message { under_way, activation } = self;
+        let mut turn = Turn::new(&served.regions, u32::from(options.number));
+        turn.hides_latency = u32::from(options.hides_latency);
+        turn.suspend_reads = u32::from(options.hides_latency & !under_way.prefetched);
+        if under_way.to_claim {
+            let Some(slots) = slots() else { return Ran::Ended(Err(Failure::EngineFault)) };
+            let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
+            turn.must_claim(Claim { slots, request: request(&under_way.origin), owner });
+        }
+        let outcome = match served.handler.program().run(activation, &mut turn) {
+            Outcome::Suspended => {
+                under_way.to_claim = !turn.is_claimed();
+                under_way.prefetched = turn.prefetched != 0;
+                // It may have come with as many as there are numbers.
+                activation.suspensions = activation.suspensions.saturating_add(1);
+                let (_, done) = under_way.done_here(activation);
+                return Ran::Suspended {
+                    contended: turn.contended != 0 || done > PATIENCE_UDMA_OPERATIONS,
+                    leaves: done >= options.leaves_after || under_way.steered_away,
+                };
+            }
+            Outcome::Finished(r0) => turn.claim().map(|()| r0),
+            Outcome::Failed(failure) => turn.claim().and(Err(failure)),
+        };
+        under_way.to_claim = !turn.is_claimed();
+        Ran::Ended(outcome)
+    }
+
+    /// Ends it: records its answer if it is claimed, and sends it. False if another execution owns the request.
+    #[inline(never)]
+    fn end<L: Link>(
+        &self,
+        served: &mut Served,
+        state: &mut SessionState<L>,
+        options: &Options,
+        counters: &mut Counters,
+        outcome: Result<u64, Failure>,
+    ) -> bool {
+        let Message { under_way, activation } = self;
+        served.under_way -= 1;
+        state.under_way -= 1;
+        state.reserved_bytes -= served.reserved_bytes;
+        let (suspensions, udma_operations) = under_way.done_here(activation);
+        counters.suspensions += u64::from(suspensions);
+        counters.udma_operations += u64::from(udma_operations);
+        let (outcome, reply_bytes) = match outcome {
+            Ok(r0) => {
+                counters.results += 1;
+                (Ok(r0 as u32 as i32), activation.reply_bytes.min(served.handler.shape().reply_bytes_max))
+            }
+            Err(failure) => match RuntimeError::of(failure) {
+                Some(error) => {
+                    counters.errors += 1;
+                    (Err(error), 0)
+                }
+                None => return false,
+            },
+        };
+        let body = &activation.body()[..reply_bytes as usize];
+        // Made where it is used: only a record needs it in memory.
+        let answer = || Answer {
+            owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
+            outcome,
+            body_bytes: reply_bytes as u16,
+            suspensions: activation.suspensions,
+            udma_operations: activation.udma_operations,
+        };
+        if served.claims(&under_way.origin) {
+            // It ends before its first effect, and before it was run again, which would have claimed it.
+            if under_way.to_claim && state.session.slots.claim(request(&under_way.origin), answer().owner) != Standing::Unclaimed {
+                return false;
+            }
+            if !state.session.slots.finish(request(&under_way.origin), &answer(), body) {
+                return true;
+            }
+        }
+        send(state, &reply_header(&answer(), &under_way.origin, state.session.id), body);
+        true
+    }
 }
 
 /// The messages under way, and room for others.
@@ -503,16 +604,26 @@ impl<L: Link> Executor<L> {
         }
     }
 
-    /// Does what there is to do, and returns soon: a message under way gets one turn at most, and at most [`BATCH_MAX`] new ones start.
+    /// Does what there is to do, and returns soon: in rounds, for as long as new messages are there, but not many. In a round a message under
+    /// way goes on once at most, and at most [`BATCH_MAX`] new ones start.
     pub fn turn(&mut self, now_ns: u64) -> Progress {
         if std::mem::replace(&mut self.worked, false) {
             self.counters.busy_ns += now_ns.saturating_sub(self.last_turn_ns);
         }
         self.last_turn_ns = now_ns;
         self.look_at_flows();
-        let completed = self.complete(now_ns);
-        let (resumed, contended) = self.resume(now_ns);
-        let admitted = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
+        let (mut completed, mut resumed, mut admitted) = (0, 0, 0);
+        let mut contended = false;
+        for _ in 0..ROUNDS_MAX {
+            completed += self.complete(now_ns);
+            let (continued, only_waits) = self.resume(now_ns);
+            let started = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
+            (resumed, admitted, contended) = (resumed + continued, admitted + started, only_waits);
+            // Few are there: those that wait for memory need the time until the next turn.
+            if started < BATCH_MAX {
+                break;
+            }
+        }
         let mut sweeping = false;
         for state in self.sessions.iter_mut().flatten() {
             state.session.link.flush();
@@ -581,7 +692,8 @@ impl<L: Link> Executor<L> {
         completed
     }
 
-    /// Gives messages that can go on their turns. Also says whether all of them only wait for others.
+    /// Lets messages that can go on do so. Also says whether all of them only wait for others.
+    #[inline(never)]
     fn resume(&mut self, now_ns: u64) -> (usize, bool) {
         let urgent = self.pool.urgent.len();
         // From either end, by a bit that follows no pattern of theirs: in one order those in front would always swap what those behind
@@ -602,9 +714,6 @@ impl<L: Link> Executor<L> {
         let mut contended = resumable > 0 && urgent == 0;
         for _ in 0..resumable {
             let Some(index) = self.pool.ready.pop() else { break };
-            if let Some(next) = self.pool.ready.first() {
-                self.pool.prefetch(next);
-            }
             contended &= self.run(index, now_ns);
         }
         (urgent + resumable, contended)
@@ -619,38 +728,29 @@ impl<L: Link> Executor<L> {
     /// Runs a message until it ends or suspends. Returns whether it seems to wait for another message.
     #[inline(always)]
     fn run(&mut self, index: u32, now_ns: u64) -> bool {
-        let Executor { pool, sessions, handlers, options, .. } = self;
-        let Message { under_way, activation } = &mut pool.messages[index as usize];
-        let Some(Some(Served { handler, regions, .. })) = handlers.get(under_way.handler as usize) else { return false };
-        let mut turn = Turn::new(regions, u32::from(options.number));
-        turn.hides_latency = u32::from(options.hides_latency);
-        turn.suspend_reads = u32::from(options.hides_latency & !under_way.prefetched);
-        if under_way.to_claim {
-            let Some(Some(state)) = sessions.get(under_way.session as usize) else { return false };
-            let owner = Owner { executor: options.number, place: options.place, execution: under_way.execution };
-            turn.must_claim(Claim { slots: &state.session.slots, request: request(&under_way.origin), owner });
-        }
-        let outcome = handler.program().run(activation, &mut turn);
-        let outcome = match outcome {
-            Outcome::Suspended => {
-                let contended = turn.contended != 0 || under_way.done_here(activation).1 > PATIENCE_UDMA_OPERATIONS;
-                under_way.to_claim = !turn.is_claimed();
-                under_way.prefetched = turn.prefetched != 0;
-                // It may have come with as many as there are numbers.
-                activation.suspensions = activation.suspensions.saturating_add(1);
-                let prefetched = under_way.prefetched;
-                let stays = under_way.done_here(activation).1 < options.leaves_after && !under_way.steered_away;
-                if stays || !self.leave(index) {
+        let Executor { pool, sessions, handlers, options, counters, starving, .. } = self;
+        let message = &mut pool.messages[index as usize];
+        let UnderWay { session, handler, .. } = message.under_way;
+        let Some(Some(served)) = handlers.get_mut(handler as usize) else { return false };
+        let slots = || Some(&sessions.get(session as usize)?.as_ref()?.session.slots);
+        match message.run(served, slots, options) {
+            Ran::Suspended { contended, leaves } => {
+                let prefetched = message.under_way.prefetched;
+                if !leaves || !self.leave(index) {
                     if prefetched { self.pool.ready.push(index) } else { self.wait(index, now_ns) }
                 }
-                return contended;
+                contended
             }
-            Outcome::Finished(r0) => turn.claim().map(|()| r0 as u32 as i32),
-            Outcome::Failed(failure) => turn.claim().and(Err(failure)),
-        };
-        under_way.to_claim = !turn.is_claimed();
-        self.finish(index, outcome);
-        false
+            Ran::Ended(outcome) => {
+                let Some(Some(state)) = sessions.get_mut(session as usize) else { return false };
+                pool.free.push(index);
+                starving.take_if(|starving| *starving == index);
+                if !message.end(served, state, options, counters, outcome) {
+                    self.answer_again(index);
+                }
+                false
+            }
+        }
     }
 
     /// Lets a message that stands before its operation wait: for its next turn, or for a backend to perform it.
@@ -708,55 +808,21 @@ impl<L: Link> Executor<L> {
         }
     }
 
-    /// Ends a message: records its answer if it is claimed, sends it, and frees the activation.
-    fn finish(&mut self, index: u32, outcome: Result<i32, Failure>) {
+    /// Ends a message that is not running.
+    #[cold]
+    fn finish(&mut self, index: u32, outcome: Result<u64, Failure>) {
         let Executor { pool, sessions, handlers, options, counters, starving, .. } = self;
-        let Message { under_way, activation } = &pool.messages[index as usize];
+        let message = &pool.messages[index as usize];
         pool.free.push(index);
         starving.take_if(|starving| *starving == index);
-        let (Some(Some(state)), Some(Some(served))) =
-            (sessions.get_mut(under_way.session as usize), handlers.get_mut(under_way.handler as usize))
+        let UnderWay { session, handler, .. } = message.under_way;
+        let (Some(Some(state)), Some(Some(served))) = (sessions.get_mut(session as usize), handlers.get_mut(handler as usize))
         else {
             return;
         };
-        served.under_way -= 1;
-        state.under_way -= 1;
-        state.reserved_bytes -= served.reserved_bytes;
-        let (suspensions, udma_operations) = under_way.done_here(activation);
-        counters.suspensions += u64::from(suspensions);
-        counters.udma_operations += u64::from(udma_operations);
-        let (outcome, reply_bytes) = match outcome {
-            Ok(result) => {
-                counters.results += 1;
-                (Ok(result), activation.reply_bytes.min(served.handler.shape().reply_bytes_max))
-            }
-            Err(failure) => match RuntimeError::of(failure) {
-                Some(error) => {
-                    counters.errors += 1;
-                    (Err(error), 0)
-                }
-                None => return self.answer_again(index),
-            },
-        };
-        let body = &activation.body()[..reply_bytes as usize];
-        // Made where it is used: only a record needs it in memory.
-        let answer = || Answer {
-            owner: Owner { executor: options.number, place: options.place, execution: under_way.execution },
-            outcome,
-            body_bytes: reply_bytes as u16,
-            suspensions: activation.suspensions,
-            udma_operations: activation.udma_operations,
-        };
-        if served.claims(&under_way.origin) {
-            // It ends before its first effect, and before it was run again, which would have claimed it.
-            if under_way.to_claim && state.session.slots.claim(request(&under_way.origin), answer().owner) != Standing::Unclaimed {
-                return self.answer_again(index);
-            }
-            if !state.session.slots.finish(request(&under_way.origin), &answer(), body) {
-                return;
-            }
+        if !message.end(served, state, options, counters, outcome) {
+            self.answer_again(index);
         }
-        send(state, &reply_header(&answer(), &under_way.origin, state.session.id), body);
     }
 
     /// Another execution owns the request. If it has answered already, this duplicate was meant to ask for that.
@@ -804,19 +870,6 @@ impl DeploymentState {
     fn is_drained(&self, handlers: &[Option<Served>]) -> bool {
         let idle = |entry: &u32| handlers[*entry as usize].as_ref().is_none_or(|served| served.under_way == 0);
         self.retired && self.handlers.iter().all(idle)
-    }
-}
-
-impl Pool {
-    /// Asks for the lines of a message with which its turn begins: what is known of it, its activation's state, and the end of its stack with
-    /// the body's begin.
-    #[inline(always)]
-    fn prefetch(&self, index: u32) {
-        let Message { under_way, activation } = &self.messages[index as usize];
-        prefetch_line(under_way);
-        prefetch_line(activation);
-        prefetch_line(&activation.registers[6]);
-        prefetch_line(activation.body().as_ptr());
     }
 }
 

@@ -35,6 +35,7 @@ impl Declined {
 
 impl<L: Link> Executor<L> {
     /// Takes new messages from all links in turn, and runs each until it first suspends. Returns how many messages were dealt with.
+    #[inline(never)]
     pub(super) fn admit(&mut self, now_ns: u64) -> usize {
         let count = self.sessions.len();
         if count == 0 {
