@@ -332,15 +332,17 @@ impl<L: Link> Session<L> {
             return Err(broken.into());
         }
         self.free.pop();
-        let slot = &mut self.slots[usize::from(slot_index)];
+        let at_servers = at_servers || self.links.get(usize::from(link)).is_some_and(|state| state.place != Place::Client);
         let body_bytes = body.len() as u16;
-        *slot =
+        let slot =
             Slot { sequence, under_way: true, is_call, link, flow, body_bytes, kind, at_servers, has_moved: false, target, token };
+        self.slots[usize::from(slot_index)] = slot;
         if let Some(hearing) = &mut self.hearing {
             hearing.keep(slot_index, body, link == NO_LINK);
         }
         if let Some(state) = self.links.get_mut(usize::from(link)) {
-            state.send(slot_index, slot, body);
+            // Not out of its place: what was just stored in parts would be loaded in others, and wait for all stores before.
+            state.send(slot_index, &slot, body);
         }
         Ok(())
     }
@@ -353,6 +355,13 @@ impl<L: Link> Session<L> {
     /// The link through which a message goes, if it has one that works.
     #[inline]
     fn link_of(&self, kind: Kind, target: Target, flow: u16, at_servers: bool) -> Option<usize> {
+        // What most messages need: the executor that the table names is there.
+        if kind == Kind::Request
+            && let Some(entry) = self.flows.as_ref().map(|flows| flows.get(flow))
+            && let Some(index) = self.links.iter().position(|link| u32::from(link.executor) == entry && link.serves())
+        {
+            return Some(index);
+        }
         let local = local_link(self.local.as_ref(), target).filter(|_| !at_servers);
         link_of(&self.links, self.flows.as_ref(), self.hearing.is_some(), (kind, flow), local)
     }

@@ -247,6 +247,7 @@ pub struct ReadOnlyMapping(Pointer);
 
 impl ReadOnlyMapping {
     /// The word at this index, if there is one.
+    #[inline]
     pub fn load(&self, index: usize, ordering: Ordering) -> Option<u64> {
         Some(self.0.words().get(index)?.load(ordering))
     }

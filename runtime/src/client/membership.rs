@@ -5,12 +5,17 @@
 //! successor's start requests wait without a link.
 
 use super::{ClientLink, Completion, Error, LocalPlace, NO_LINK, Session, Slot, has_room, link_of, local_link};
+use crate::memory::{load_words, store_words};
 use crate::message::{Header, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
 use crate::waiting::Waiting;
 use naamc::abi::BODY_BYTES_MAX;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Words of a body that is kept, at most.
+const BODY_WORDS: usize = BODY_BYTES_MAX.div_ceil(8);
 
 /// What a node tells a session while it lasts.
 #[derive(Debug)]
@@ -49,8 +54,9 @@ pub(super) struct Hearing<L> {
     heard: u64,
     /// It was woken for something else than a reply, or a link has closed: there may be news, or an end, that nothing counts.
     to_ask: bool,
-    /// Bodies of the requests under way, by slot.
-    bodies: Box<[u8]>,
+    /// Bodies of the requests under way, by slot. They are copied as links copy them, by words: a body that was just written so would keep a
+    /// wider load waiting for every store before it.
+    bodies: Box<[AtomicU64]>,
     /// Requests that wait for a link.
     homeless: Vec<u16>,
 }
@@ -59,8 +65,7 @@ impl<L> Hearing<L> {
     /// Keeps a request's body until it is answered. One without a link waits for it.
     #[inline]
     pub(super) fn keep(&mut self, slot: u16, body: &[u8], is_homeless: bool) {
-        let start = usize::from(slot) * BODY_BYTES_MAX;
-        self.bodies[start..start + body.len()].copy_from_slice(body);
+        store_words(&self.bodies[usize::from(slot) * BODY_WORDS..], body, Ordering::Relaxed);
         if is_homeless {
             self.homeless.push(slot);
         }
@@ -101,8 +106,7 @@ fn way_of<L>(
 impl<L: Link> ClientLink<L> {
     /// Sends a request, for which there is room.
     #[inline]
-    pub(super) fn send(&mut self, number: u16, slot: &mut Slot, body: &[u8]) {
-        slot.at_servers |= self.place != Place::Client;
+    pub(super) fn send(&mut self, number: u16, slot: &Slot, body: &[u8]) {
         let header = Header { kind: slot.kind, ..Header::request(slot.target, number, slot.sequence, slot.flow, slot.body_bytes) };
         self.link.send(&header.emit(), body, &[]);
         self.unsent += 1;
@@ -115,7 +119,7 @@ impl<L: Link> Session<L> {
     /// # Panics
     /// If there is no slot.
     pub fn with_membership(id: u32, slots: u16, flows: FlowView, source: Box<dyn Membership<L>>, waiting: Waiting) -> Session<L> {
-        let bodies = vec![0; usize::from(slots) * BODY_BYTES_MAX].into();
+        let bodies = (0..usize::from(slots) * BODY_WORDS).map(|_| AtomicU64::new(0)).collect();
         let homeless = Vec::with_capacity(usize::from(slots));
         // The first news say how many changes there were before: later ones may be under way.
         let hearing = Hearing { source, heard: 0, to_ask: false, bodies, homeless };
@@ -239,8 +243,10 @@ impl<L: Link> Session<L> {
                 return true;
             }
             slot.link = index as u16;
-            let start = usize::from(*number) * BODY_BYTES_MAX;
-            state.send(*number, slot, &hearing.bodies[start..start + usize::from(slot.body_bytes)]);
+            slot.at_servers |= state.place != Place::Client;
+            let body = &mut self.body[..usize::from(slot.body_bytes)];
+            load_words(&hearing.bodies[usize::from(*number) * BODY_WORDS..], body);
+            state.send(*number, slot, body);
             false
         });
         self.hearing = Some(hearing);
