@@ -78,7 +78,7 @@ fn bare_links(body_bytes: usize, window: usize, duration: Duration) -> Result<f6
                 std::thread::yield_now();
                 continue;
             };
-            let Ok(header) = Header::parse(bytes) else { break };
+            let Ok(header) = Header::parse(&bytes) else { break };
             if header.sequence == u32::MAX {
                 break;
             }
@@ -101,7 +101,7 @@ fn bare_links(body_bytes: usize, window: usize, duration: Duration) -> Result<f6
             }
             client.flush();
             while let Some(bytes) = client.next()? {
-                Header::parse(bytes)?;
+                Header::parse(&bytes)?;
                 client.copy(0, &mut body);
                 client.advance();
                 received += 1;

@@ -438,7 +438,7 @@ impl<L: Link> Session<L> {
             *unsent = 0;
         }
         while let Some(words) = self.links[index].link.next()? {
-            let header = Header::parse(words);
+            let header = Header::parse(&words);
             if let Ok(Header { kind: Kind::Continuation, .. }) = header {
                 if !self.forward(index) {
                     return Ok(());
@@ -503,7 +503,7 @@ impl<L: Link> Session<L> {
     /// Sends the message at the front of a link, which left its executor under way, on to the server that its flow names now. False if it has
     /// to wait.
     fn forward(&mut self, from: usize) -> bool {
-        let Ok(Some(&words)) = self.links[from].link.next() else { return false };
+        let Ok(Some(words)) = self.links[from].link.next() else { return false };
         let Ok(header) = Header::parse(&words) else { return false };
         match self.onward(from, &header) {
             Onward::Nowhere => {}
@@ -583,7 +583,7 @@ impl<L: Link> Session<L> {
             state.broken.is_none()
                 && match state.link.next() {
                     Ok(None) => false,
-                    Ok(Some(&words)) if state.place == Place::Client => !self.waits_at_front(index, &words),
+                    Ok(Some(words)) if state.place == Place::Client => !self.waits_at_front(index, &words),
                     Ok(Some(_)) | Err(_) => true,
                 }
         })
@@ -621,7 +621,7 @@ impl<L: Link> Session<L> {
     /// Whether a message that left the place in this process waits for room.
     fn has_waiting(&mut self) -> bool {
         let Some(local) = self.local.as_ref().map(|(_, index)| *index) else { return false };
-        let front = self.links[local].link.next().ok().flatten().copied();
+        let front = self.links[local].link.next().ok().flatten();
         front.is_some_and(|words| self.waits_at_front(local, &words))
     }
 
@@ -833,7 +833,7 @@ mod tests {
             session.flush();
             let (at, other) = if is_recorded { (&mut server, &mut here) } else { (&mut here, &mut server) };
             assert!(other.next().unwrap().is_none());
-            let request = crate::message::Header::parse(at.next().unwrap().unwrap()).unwrap();
+            let request = crate::message::Header::parse(&at.next().unwrap().unwrap()).unwrap();
             at.advance();
             at.send(&crate::message::Header { kind: Kind::Reply, ..request }.emit(), &[], &[]);
             at.flush();

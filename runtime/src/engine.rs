@@ -266,7 +266,7 @@ impl<'a> Turn<'a> {
         self.effect(region, |region| region.fetch_add(offset, addend, old))
     }
 
-    #[inline]
+    #[inline(always)]
     fn effect(&mut self, region: u16, operation: impl FnOnce(&Region) -> i64) -> Issued {
         let region = match self.reach(region) {
             Ok(region) => region,
@@ -279,7 +279,7 @@ impl<'a> Turn<'a> {
         Issued::Done(operation(region))
     }
 
-    #[inline]
+    #[inline(always)]
     fn reach(&self, region: u16) -> Result<&'a Region, Issued> {
         if self.operations_left == 0 {
             return Err(Issued::Suspend);
@@ -293,6 +293,7 @@ impl<'a> Turn<'a> {
 }
 
 impl Environment for Turn<'_> {
+    #[inline(always)]
     fn udma(&mut self, operation: Udma<'_>) -> Issued {
         match operation {
             Udma::Read { region, offset, destination } => self.read(region, offset, destination),

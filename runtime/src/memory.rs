@@ -398,16 +398,10 @@ impl Region {
         }
         let (index, skip) = (offset as usize / 8, offset as usize % 8);
         let words = &self.words()[index..];
-        let head = if skip == 0 { 0 } else { source.len().min(8 - skip) };
-        let (head_bytes, rest) = source.split_at(head);
-        if head > 0 {
-            merge(&words[0], skip, head_bytes);
-        }
-        let words = &words[usize::from(head > 0)..];
-        let (whole, tail) = rest.split_at(rest.len() & !7);
-        store_words(words, whole, Ordering::Release);
-        if !tail.is_empty() {
-            merge(&words[whole.len() / 8], 0, tail);
+        if skip == 0 && source.len().is_multiple_of(8) {
+            store_words(words, source, Ordering::Release);
+        } else {
+            write_unaligned(words, skip, source);
         }
         0
     }
@@ -580,6 +574,22 @@ pub(crate) fn store_words(words: &[AtomicU64], source: &[u8], order: Ordering) {
         let mut padded = [0; 8];
         padded[..tail.len()].copy_from_slice(tail);
         words[words.len() - 1].store(u64::from_ne_bytes(padded), order);
+    }
+}
+
+/// Writes bytes that begin `skip` bytes behind the first word's begin; both ends may lie in the middle of a word.
+#[inline(never)]
+fn write_unaligned(words: &[AtomicU64], skip: usize, source: &[u8]) {
+    let head = if skip == 0 { 0 } else { source.len().min(8 - skip) };
+    let (head_bytes, rest) = source.split_at(head);
+    if head > 0 {
+        merge(&words[0], skip, head_bytes);
+    }
+    let words = &words[usize::from(head > 0)..];
+    let (whole, tail) = rest.split_at(rest.len() & !7);
+    store_words(words, whole, Ordering::Release);
+    if !tail.is_empty() {
+        merge(&words[whole.len() / 8], 0, tail);
     }
 }
 

@@ -219,13 +219,17 @@ impl SlotTable {
         record[3].store(u64::from(answer.suspensions) | u64::from(answer.udma_operations) << 32, Ordering::Relaxed);
         let words = if body.len() <= INLINE_BYTES { &record[INLINE_WORD..] } else { self.block(request.slot) };
         store_words(words, body, Ordering::Relaxed);
-        let done = pack(request.sequence, answer.owner, DONE);
-        record[0].compare_exchange(running, done, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        // Nobody else takes it from there while this process lives.
+        record[0].store(pack(request.sequence, answer.owner, DONE), Ordering::Release);
+        true
     }
 
     /// The recorded answer, its body copied to the front of `body`, which is as long as a body can be; `None` if the request is not
-    /// done, or its slot was taken by a later one meanwhile.
+    /// done, its slot was taken by a later one meanwhile, or there is no such slot.
     pub fn answer(&self, request: Request, body: &mut [u8]) -> Option<Answer> {
+        if request.slot >= self.slots {
+            return None;
+        }
         let record = self.record(request.slot);
         let word = record[0].load(Ordering::Acquire);
         if SlotTable::standing_of(word, request.sequence) != Standing::Done {

@@ -50,13 +50,12 @@ pub enum WaitFor {
 
 /// One end of a link.
 pub trait Link: Send {
-    /// The header of the oldest message that has not been taken, copied once; `None` if there is none. The message stays until
-    /// [`Link::advance`], and its header is the same however often this is called. By reference: a copy inside an `Option` is moved in
-    /// other pieces than those that were just stored, and waits for all of them.
+    /// The header of the oldest message that has not been taken, as it is now; `None` if there is none. The message stays until
+    /// [`Link::advance`], and its peer may change it until then: whoever asks again judges what it then gets, all of it.
     ///
     /// # Errors
     /// If the peer broke the link.
-    fn next(&mut self) -> Result<Option<&HeaderWords>, Broken>;
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken>;
 
     /// Copies bytes behind that header, from `offset` (a multiple of 8), as far as the message's length field reaches. Bytes beyond it
     /// read as zero.

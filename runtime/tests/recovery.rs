@@ -89,7 +89,7 @@ impl Client {
         self.link.flush();
         let reply = loop {
             match self.link.next().unwrap() {
-                Some(words) => break Header::parse(words).unwrap(),
+                Some(words) => break Header::parse(&words).unwrap(),
                 None => std::thread::yield_now(),
             }
         };

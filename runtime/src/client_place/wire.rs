@@ -121,7 +121,7 @@ mod tests {
             wire.issue(0, Token(token), &region, &operation, &[]).unwrap();
         }
         wire.poll(0, &mut |token, _| panic!("{token:?} has no answer yet"));
-        let asked = Header::parse(server.next().unwrap().unwrap()).unwrap();
+        let asked = Header::parse(&server.next().unwrap().unwrap()).unwrap();
         let error = Some(RuntimeError::NotGranted);
         server.send(&Header { kind: Kind::Reply, error, body_bytes: 0, ..asked }.emit(), &[], &[]);
         server.flush();

@@ -72,9 +72,8 @@ impl<L: Link> Executor<L> {
         let Some(Some(state)) = sessions.get_mut(session) else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
         let fuel = words.fuel();
-        let Some(origin) = Origin::of_request(words) else {
-            let words = *words;
-            return self.admit_other(session, &words, now_ns);
+        let Some(origin) = Origin::of_request(&words) else {
+            return self.admit_other(session, now_ns);
         };
         if state.last_target != Some(origin.target()) {
             match find(state, deployments, current, origin.target()) {
@@ -104,15 +103,16 @@ impl<L: Link> Executor<L> {
     }
 
     /// Deals with a message that does not start: the one at the front of its link, whose header is looked at again, so that the usual way
-    /// has no need to keep it. False if it stays where it is.
+    /// has no need to keep it. Its sender may have changed it since: then an answer goes to a request of its own that it did not wait for,
+    /// or nowhere. False if it stays where it is.
     #[cold]
     pub(super) fn decline(&mut self, session: usize, declined: Declined) -> Result<bool, Broken> {
         let Executor { sessions, counters, answer_body, .. } = self;
         let Some(state) = &mut sessions[session] else { return Ok(false) };
         let Some(words) = state.session.link.next()? else { return Ok(false) };
-        let header = Header::parse(words).ok();
+        let header = Header::parse(&words).ok();
         // What is no header has no target.
-        let origin = header.map_or(Origin::of_unknown(words), |_| Origin::of_header(words));
+        let origin = header.map_or(Origin::of_unknown(&words), |_| Origin::of_header(&words));
         let answer = match declined {
             Declined::NoRoom => {
                 state.wants_room = true;

@@ -6,7 +6,7 @@
 
 use super::admission::{Declined, begin, current_deployment, find, judge, next_execution};
 use super::{Executor, Message, UnderWay, reply_header, request, send};
-use crate::message::{Header, HeaderWords, Kind, Origin, RuntimeError};
+use crate::message::{Header, Kind, Origin, RuntimeError};
 use crate::session::{Answer, Owner, Standing};
 use crate::transport::{Broken, Link, body_record_bytes, record_bytes};
 use crate::udma::Action;
@@ -15,15 +15,18 @@ use naamc::abi::{EINVAL, Rights};
 use naamc::continuation;
 
 impl<L: Link> Executor<L> {
-    /// Deals with the message at the front of a link, which is no well-formed request.
+    /// Deals with the message at the front of a link, which was no well-formed request.
     #[inline(never)]
-    pub(super) fn admit_other(&mut self, session: usize, words: &HeaderWords, now_ns: u64) -> Result<bool, Broken> {
-        let Ok(header) = Header::parse(words) else {
+    pub(super) fn admit_other(&mut self, session: usize, now_ns: u64) -> Result<bool, Broken> {
+        let Some(Some(state)) = self.sessions.get_mut(session) else { return Ok(false) };
+        let Some(words) = state.session.link.next()? else { return Ok(false) };
+        let Ok(header) = Header::parse(&words) else {
             return self.decline(session, Declined::Refused(RuntimeError::Malformed));
         };
+        let origin = Origin::of_header(&words);
         let arrived = match header.kind {
-            Kind::Udma => self.serve_udma(session, &header, &Origin::of_header(words)),
-            Kind::Continuation => self.take_up(session, &header, &Origin::of_header(words), now_ns),
+            Kind::Udma => self.serve_udma(session, &header, &origin),
+            Kind::Continuation => self.take_up(session, &header, &origin, now_ns),
             Kind::Request | Kind::Reply => Ok(Err(Declined::Refused(RuntimeError::Malformed))),
         };
         match arrived? {

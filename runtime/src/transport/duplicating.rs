@@ -53,7 +53,7 @@ impl<L: Link> Duplicating<L> {
 }
 
 impl<L: Link> Link for Duplicating<L> {
-    fn next(&mut self) -> Result<Option<&HeaderWords>, Broken> {
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
         if !self.shown {
             let is_real = self.link.next()?.is_some();
             // A copy is delivered when nothing else is there, or by chance before what is.
@@ -61,7 +61,7 @@ impl<L: Link> Link for Duplicating<L> {
             self.shown = self.repeated || is_real;
         }
         match self.copies.front() {
-            Some((header, _)) if self.repeated => Ok(Some(header)),
+            Some((header, _)) if self.repeated => Ok(Some(*header)),
             _ => self.link.next(),
         }
     }
@@ -91,7 +91,7 @@ impl<L: Link> Link for Duplicating<L> {
             }
             return;
         }
-        if again && let Ok(Some(&header)) = self.link.next() {
+        if again && let Ok(Some(header)) = self.link.next() {
             let length = (header.length_field() as usize).clamp(HEADER_BYTES, MESSAGE_BYTES_MAX);
             let mut bytes = vec![0; length - HEADER_BYTES];
             self.link.copy(0, &mut bytes);

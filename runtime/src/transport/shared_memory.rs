@@ -110,9 +110,8 @@ pub struct RingLink {
     /// A cursor of the peer was seen that cannot be. Looks that go by the other cursor say so from then on, too: polling looks at the
     /// tail, and whoever is about to sleep at both.
     broken: bool,
-    /// The header of the record at `taken`, once it was copied; its length field is checked. The record's bytes on the ring, 0 if there is
-    /// none.
-    current: HeaderWords,
+    /// Of the record at `taken`, once its header was copied: bytes of its message, and those that it takes on the ring; 0 if there is none.
+    message_bytes: usize,
     current_bytes: usize,
 }
 
@@ -244,7 +243,7 @@ impl RingLink {
             taken: 0,
             taken_visible: 0,
             broken: false,
-            current: HeaderWords::default(),
+            message_bytes: 0,
             current_bytes: 0,
         }
     }
@@ -287,31 +286,27 @@ impl RingLink {
 
 impl Link for RingLink {
     #[inline(always)]
-    fn next(&mut self) -> Result<Option<&HeaderWords>, Broken> {
-        if self.current_bytes == 0 {
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
+        if self.taken == self.received {
+            self.refresh_received()?;
             if self.taken == self.received {
-                self.refresh_received()?;
-                if self.taken == self.received {
-                    return Ok(None);
-                }
+                return Ok(None);
             }
-            let header = self.incoming.load_header(self.taken);
-            let length = header.length_field() as usize;
-            let bytes = record_bytes(length);
-            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || bytes as u64 > self.received - self.taken {
-                return Err(Broken::Record);
-            }
-            self.current = header;
-            self.current_bytes = bytes;
         }
-        Ok(Some(&self.current))
+        let header = self.incoming.load_header(self.taken);
+        let length = header.length_field() as usize;
+        let bytes = record_bytes(length);
+        if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&length) || bytes as u64 > self.received - self.taken {
+            return Err(Broken::Record);
+        }
+        (self.message_bytes, self.current_bytes) = (length, bytes);
+        Ok(Some(header))
     }
 
     #[inline(always)]
     fn copy(&mut self, offset: usize, destination: &mut [u8]) {
         debug_assert!(offset.is_multiple_of(8), "records are copied by words");
-        let length = self.current.length_field() as usize;
-        let there = length.saturating_sub(HEADER_BYTES + offset).min(destination.len());
+        let there = self.message_bytes.saturating_sub(HEADER_BYTES + offset).min(destination.len());
         let (inside, beyond) = destination.split_at_mut(there);
         self.incoming.load(self.taken, HEADER_BYTES + offset, inside);
         // Seldom any: not worth a call that finds that out.

@@ -141,7 +141,7 @@ fn attack(grants: &Grants, rights: Rights) -> (BTreeMap<String, usize>, [bool; 2
             executor.turn(0);
             served += neighbour.poll(|_| ()).unwrap();
             while let Some(words) = hostile_link.next().expect("the link holds") {
-                let reply = Header::parse(words).expect("an executor sends headers");
+                let reply = Header::parse(&words).expect("an executor sends headers");
                 let how = reply.error.map_or("a result".to_owned(), |error| error.to_string());
                 *answers.entry(how).or_insert(0) += 1;
                 hostile_link.advance();
@@ -205,7 +205,7 @@ fn rights_of_a_binding_hold_on_the_wire() {
         client.send(&header.emit(), &body, &[]);
         client.flush();
         executor.turn(0);
-        let reply = Header::parse(client.next().unwrap().expect("a reply")).unwrap();
+        let reply = Header::parse(&client.next().unwrap().expect("a reply")).unwrap();
         client.advance();
         (reply.error, reply.body_bytes)
     });
@@ -245,7 +245,7 @@ fn what_a_continuation_has_cost_is_only_its_senders_word() {
         let reply = loop {
             executor.turn(0);
             if let Some(words) = client.next().unwrap() {
-                break Header::parse(words).unwrap();
+                break Header::parse(&words).unwrap();
             }
         };
         client.advance();

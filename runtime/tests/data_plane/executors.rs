@@ -194,7 +194,7 @@ fn answer(executor: &mut Executor<RingLink>, client: &mut RingLink) -> Option<He
     (0..10).for_each(|_| {
         executor.turn(0);
     });
-    let reply = Header::parse(client.next().unwrap()?).unwrap();
+    let reply = Header::parse(&client.next().unwrap()?).unwrap();
     client.advance();
     Some(reply)
 }
@@ -346,7 +346,7 @@ fn late_replies_are_not_taken_for_others() {
         let mut requests = Vec::new();
         while requests.len() < 3 {
             if let Some(words) = server.next().unwrap() {
-                let header = Header::parse(words).unwrap();
+                let header = Header::parse(&words).unwrap();
                 let mut body = [0; 8];
                 server.copy(0, &mut body);
                 server.advance();
@@ -369,7 +369,7 @@ fn late_replies_are_not_taken_for_others() {
     session.submit(target(0), None, &[4; 8], 4).unwrap();
     session.flush();
     while let Some(words) = server.next().unwrap() {
-        let header = Header::parse(words).unwrap();
+        let header = Header::parse(&words).unwrap();
         server.advance();
         server.send(&Header { kind: Kind::Reply, body_bytes: 0, ..header }.emit(), &[], &[]);
     }

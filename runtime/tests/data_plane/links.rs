@@ -22,7 +22,7 @@ fn body(sequence: u32, length: usize) -> Vec<u8> {
 /// Takes the next message and checks that it is the expected one.
 fn expect(link: &mut impl Link, sequence: u32) -> bool {
     let Some(words) = link.next().unwrap() else { return false };
-    let header = Header::parse(words).unwrap();
+    let header = Header::parse(&words).unwrap();
     assert_eq!(header.sequence, sequence);
     let mut bytes = vec![0xee; usize::from(header.body_bytes) + 5];
     link.copy(0, &mut bytes);
@@ -86,7 +86,7 @@ fn continuations_follow_the_body() {
     header.continuation_bytes = 4;
     client.send(&header.emit(), &[1, 2, 3], &[9, 8, 7, 6]);
     client.flush();
-    let header = Header::parse(server.next().unwrap().unwrap()).unwrap();
+    let header = Header::parse(&server.next().unwrap().unwrap()).unwrap();
     let mut continuation = [0; 4];
     server.copy(header.continuation_offset(), &mut continuation);
     assert_eq!(continuation, [9, 8, 7, 6]);
@@ -252,16 +252,16 @@ fn duplicates_are_copies() {
         client.send(&request(sequence, &bytes).emit(), &bytes, &[]);
         client.flush();
         for _ in 0..2 {
-            let Some(&words) = server.next().unwrap() else { break };
+            let Some(words) = server.next().unwrap() else { break };
             let number = Header::parse(&words).unwrap().sequence;
-            assert_eq!(server.next().unwrap(), Some(&words), "the message stays until it is taken");
+            assert_eq!(server.next().unwrap(), Some(words), "the message stays until it is taken");
             assert!(expect(&mut server, number));
             *seen.entry(number).or_default() += 1;
         }
         server.flush();
     }
     while server.next().unwrap().is_some() {
-        let number = Header::parse(server.next().unwrap().unwrap()).unwrap().sequence;
+        let number = Header::parse(&server.next().unwrap().unwrap()).unwrap().sequence;
         assert!(expect(&mut server, number));
         *seen.entry(number).or_default() += 1;
     }

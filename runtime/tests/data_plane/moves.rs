@@ -314,7 +314,7 @@ fn what_a_server_had_never_runs_in_the_client() {
     session.poll(|_| panic!("nobody has answered")).unwrap();
     session.flush();
     assert!(here.next().unwrap().is_none(), "it runs in the client");
-    let again = Header::parse(second.next().unwrap().expect("the second server has it")).unwrap();
+    let again = Header::parse(&second.next().unwrap().expect("the second server has it")).unwrap();
     assert_eq!((again.kind, again.slot, again.sequence), (Kind::Request, 0, 1));
 }
 
@@ -324,7 +324,7 @@ const ONE_REQUEST: RingSizes = RingSizes { request_bytes: 128, reply_bytes: 4096
 
 /// Takes the request that has arrived at an executor's end of a link, and sends it back as a message under way.
 fn send_back(link: &mut RingLink) -> Header {
-    let request = Header::parse(link.next().unwrap().expect("a request")).unwrap();
+    let request = Header::parse(&link.next().unwrap().expect("a request")).unwrap();
     link.advance();
     let header = Header { kind: Kind::Continuation, continuation_bytes: 16, ..request };
     link.send(&header.emit(), &vec![1; usize::from(request.body_bytes)], &[0; 16]);
@@ -429,7 +429,7 @@ fn a_broken_link_holds_up_no_other() {
     drop(second);
     flows.set(0, 2);
     send_back(&mut first);
-    let other = Header::parse(first.next().unwrap().expect("the other request")).unwrap();
+    let other = Header::parse(&first.next().unwrap().expect("the other request")).unwrap();
     first.advance();
     first.send(&Header { kind: Kind::Reply, body_bytes: 0, ..other }.emit(), &[], &[]);
     first.flush();

@@ -66,7 +66,7 @@ impl Client {
     fn receive(&mut self, random: &mut fastrand::Rng, expected: &mut Expected) {
         for link in &mut self.links {
             while let Some(words) = link.next().unwrap() {
-                let reply = Header::parse(words).unwrap();
+                let reply = Header::parse(&words).unwrap();
                 let mut body = vec![0; usize::from(reply.body_bytes)];
                 link.copy(0, &mut body);
                 link.advance();
