@@ -11,17 +11,20 @@ use runtime::deployment::{Binding, Checked, Deployment, Identity, Limits};
 use runtime::engine::Turn;
 use runtime::engine::jit::JitEngine;
 use runtime::executor::{Command, Executor, Options, ServerSession};
-use runtime::memory::Region;
-use runtime::message::{Header, Kind, RuntimeError, Target};
+use runtime::memory::{Mapping, Region};
+use runtime::message::{Header, HeaderWords, Kind, RuntimeError, Target};
 use runtime::metrics::MetricsWriter;
 use runtime::session::{Grants, SlotTable};
-use runtime::transport::Link;
 use runtime::transport::shared_memory::{RingLink, RingSizes};
+use runtime::transport::wake::Wake;
+use runtime::transport::{Broken, Link, WaitFor, record_bytes};
 use runtime::udma::wire::WireOperation;
 use runtime::udma::{Action, Local};
 use runtime::waiting::Waiting;
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const ROUNDS: usize = 10_000;
 const GENERATION: u16 = 7;
@@ -286,4 +289,123 @@ fn recovery_is_not_for_everybody() {
         }
         assert_eq!(outcome, Some(expected));
     }
+}
+
+/// An executor's end of a link whose client changes the header at the front between two looks at it.
+struct Fickle {
+    link: RingLink,
+    memory: Arc<Mapping>,
+    sizes: RingSizes,
+    taken: u64,
+    record_bytes: u64,
+    random: fastrand::Rng,
+}
+
+impl Link for Fickle {
+    fn next(&mut self) -> Result<Option<HeaderWords>, Broken> {
+        let header = self.link.next()?;
+        let Some(HeaderWords(words)) = header else { return Ok(None) };
+        self.record_bytes = record_bytes(words[0] as u32 as usize) as u64;
+        // For the next look: any bit, and lengths with which the next record begins where it does.
+        let first = (4096 + self.taken % u64::from(self.sizes.request_bytes)) as usize / 8;
+        let index = self.random.usize(..8);
+        let changed = match (self.random.u8(..4), index) {
+            (0, 0) => words[0] >> 32 << 32 | self.random.u64(self.record_bytes - 63..=self.record_bytes).max(64),
+            (0, _) => words[index] ^ 1 << self.random.u8(..64),
+            (1, 2) => words[2] & !0xffff | u64::from(self.random.u16(..)),
+            _ => words[index],
+        };
+        self.memory.words()[first + index].store(changed, Ordering::Relaxed);
+        Ok(header)
+    }
+
+    fn advance(&mut self) {
+        self.taken += std::mem::take(&mut self.record_bytes);
+        self.link.advance();
+    }
+
+    fn copy(&mut self, offset: usize, destination: &mut [u8]) {
+        self.link.copy(offset, destination);
+    }
+
+    fn room_bytes(&mut self, wanted: usize) -> Result<usize, Broken> {
+        self.link.room_bytes(wanted)
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        self.link.capacity_bytes()
+    }
+
+    fn send(&mut self, header: &HeaderWords, body: &[u8], continuation: &[u8]) {
+        self.link.send(header, body, continuation);
+    }
+
+    fn flush(&mut self) {
+        self.link.flush();
+    }
+
+    fn arm(&mut self, wait_for: WaitFor) -> Result<bool, Broken> {
+        self.link.arm(wait_for)
+    }
+
+    fn disarm(&mut self) -> Result<(), Broken> {
+        self.link.disarm()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.link.descriptor()
+    }
+}
+
+/// Headers change between two looks: duplicates that were answered, messages of every kind, and such that wait for room. Nothing panics, nothing
+/// is left under way, and replies are well-formed.
+#[test]
+fn headers_that_change_between_two_looks_harm_nobody() {
+    let mut random = fastrand::Rng::with_seed(0x6e61_616d_0006);
+    let subject = Subject::load("mica");
+    let (deployment, _) = deploy(&subject, 1, Rights::ALL, &mut random);
+    let mut executor = Executor::new(Options::host(1, 1), Box::new(Local), MetricsWriter::nowhere());
+    executor.apply(Command::Deploy(deployment.clone()));
+    let sizes = RingSizes { request_bytes: 32 << 10, reply_bytes: 16 << 10 };
+    let memory = sizes.create().unwrap().map().unwrap();
+    let (server_wake, client_wake) = Wake::pair().unwrap();
+    let link = RingLink::server(memory.clone(), sizes, server_wake).unwrap();
+    let mut client = RingLink::client(memory.clone(), sizes, client_wake).unwrap();
+    let link = Fickle { link, memory, sizes, taken: 0, record_bytes: 0, random: fastrand::Rng::with_seed(7) };
+    let slots = SlotTable::anonymous(16).unwrap();
+    executor.apply(Command::Attach(ServerSession { id: 5, link, slots, grants: Grants::all() }));
+    let mut outcomes = BTreeMap::new();
+    for round in 0..ROUNDS as u32 {
+        let (header, body, bytes) = if random.u8(..4) == 0 {
+            hostile(&subject, &deployment, &mut random)
+        } else {
+            // Each number several times: most are duplicates of what was answered.
+            let handler = random.usize(..subject.handlers().len());
+            let body = subject.body(handler, &mut random);
+            let target = Target { deployment: 1, generation: GENERATION, handler: handler as u16 };
+            (Header::request(target, random.u16(..16), round / 64 + 1, 0, body.len() as u16), body, Vec::new())
+        };
+        if client.room_bytes(8192).unwrap() >= 8192 {
+            client.send(&header.emit(), &body, &bytes);
+        }
+        client.flush();
+        executor.turn(0);
+        // Seldom enough that replies find no room now and then.
+        while random.u8(..4) == 0 {
+            let Some(words) = client.next().unwrap() else { break };
+            let reply = Header::parse(&words).expect("an executor sends headers");
+            *outcomes.entry(format!("{:?} {:?}", reply.kind, reply.error)).or_insert(0) += 1;
+            client.advance();
+        }
+    }
+    for _ in 0..10_000 {
+        executor.turn(0);
+        while client.next().unwrap().is_some() {
+            client.advance();
+        }
+        client.flush();
+    }
+    assert_eq!(executor.under_way(), 0, "something is left under way");
+    assert_eq!(executor.take_events(), [], "the session is served to the end");
+    assert!(executor.counters().duplicates > 100 && outcomes.len() > 4, "{:?} {outcomes:?}", executor.counters());
 }
