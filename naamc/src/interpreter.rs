@@ -85,6 +85,7 @@ pub enum Issued {
 
 /// Why a message ended without a result. These never share numbers with handler results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+// As wide as r0: an `Outcome` then travels in two registers.
 #[repr(u64)]
 pub enum Failure {
     /// Fuel for back edges is used up.

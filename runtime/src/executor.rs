@@ -35,7 +35,7 @@ use std::sync::Arc;
 /// Messages that an executor starts in one round at most: enough to hide the memory's latency, few enough that those under way stay in the
 /// first cache.
 pub const BATCH_MAX: usize = 6;
-/// Rounds of a turn at most: what all of them have sent goes out together.
+/// Rounds of a host executor's turn at most: what all of them have sent goes out together.
 const ROUNDS_MAX: usize = 8;
 /// Messages under way on an executor at most.
 pub const ACTIVATIONS_MAX: usize = 4096;
@@ -64,6 +64,8 @@ pub struct Options {
     pub hides_latency: bool,
     /// Messages that are resumed in one round at most, and as many, but no more than [`BATCH_MAX`], are started.
     pub batch_max: usize,
+    /// Rounds of a turn at most. A turn goes by one reading of the clock: with a backend that does too, only one.
+    pub rounds_max: usize,
     /// UDMA operations after which a message that stands before another one, and is not claimed, leaves for its client, to be sent on to a
     /// server. `u32::MAX`: never.
     pub leaves_after: u32,
@@ -74,18 +76,19 @@ pub struct Options {
 impl Options {
     /// The usual set-up of a host executor.
     pub fn host(number: u16, seed: u64) -> Options {
-        let (activations, batch_max, leaves_after) = (128, ACTIVATIONS_MAX, u32::MAX);
-        Options { number, place: Place::Host, activations, hides_latency: true, batch_max, leaves_after, seed }
+        let (activations, batch_max, rounds_max, leaves_after) = (128, ACTIVATIONS_MAX, ROUNDS_MAX, u32::MAX);
+        Options { number, place: Place::Host, activations, hides_latency: true, batch_max, rounds_max, leaves_after, seed }
     }
 
     /// The usual set-up of an executor in a client's process.
     pub fn client(number: u16, seed: u64) -> Options {
-        Options { place: Place::Client, hides_latency: false, ..Options::host(number, seed) }
+        Options { place: Place::Client, hides_latency: false, rounds_max: 1, ..Options::host(number, seed) }
     }
 
     /// The usual set-up of a NIC executor: it waits for completions instead of its own memory.
     pub fn nic(number: u16, seed: u64) -> Options {
-        Options { place: Place::Nic, hides_latency: false, batch_max: BACKEND_BATCH_MAX, ..Options::host(number, seed) }
+        let batch_max = BACKEND_BATCH_MAX;
+        Options { place: Place::Nic, hides_latency: false, batch_max, rounds_max: 1, ..Options::host(number, seed) }
     }
 }
 
@@ -614,7 +617,7 @@ impl<L: Link> Executor<L> {
         self.look_at_flows();
         let (mut completed, mut resumed, mut admitted) = (0, 0, 0);
         let mut contended = false;
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..self.options.rounds_max {
             completed += self.complete(now_ns);
             let (continued, only_waits) = self.resume(now_ns);
             let started = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
@@ -742,9 +745,9 @@ impl<L: Link> Executor<L> {
                 contended
             }
             Ran::Ended(outcome) => {
-                let Some(Some(state)) = sessions.get_mut(session as usize) else { return false };
                 pool.free.push(index);
                 starving.take_if(|starving| *starving == index);
+                let Some(Some(state)) = sessions.get_mut(session as usize) else { return false };
                 if !message.end(served, state, options, counters, outcome) {
                     self.answer_again(index);
                 }

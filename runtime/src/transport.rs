@@ -1,8 +1,8 @@
 //! Transports: how messages travel between a client and an executor, behind one batched interface.
 //!
 //! A [`Link`] is one end of a bounded, ordered channel of messages in both directions. Sending and receiving allocate nothing, take no
-//! lock and make no system call; only [`Link::flush`] may make one, when the peer sleeps. What a link delivers was copied once
-//! and is an allegation of the peer: its length is right, everything else is for [`crate::message`] and the executor to judge.
+//! lock and make no system call; only [`Link::flush`] may make one, when the peer sleeps. What a link delivers was copied at each
+//! look and is an allegation of the peer: its length is right, everything else is for [`crate::message`] and the executor to judge.
 
 pub mod duplicating;
 pub mod shared_memory;

@@ -10,12 +10,8 @@ use crate::message::{Header, Place};
 use crate::steering::FlowView;
 use crate::transport::{Broken, Link, body_record_bytes};
 use crate::waiting::Waiting;
-use naamc::abi::BODY_BYTES_MAX;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Words of a body that is kept, at most.
-const BODY_WORDS: usize = BODY_BYTES_MAX.div_ceil(8);
 
 /// What a node tells a session while it lasts.
 #[derive(Debug)]
@@ -54,9 +50,9 @@ pub(super) struct Hearing<L> {
     heard: u64,
     /// It was woken for something else than a reply, or a link has closed: there may be news, or an end, that nothing counts.
     to_ask: bool,
-    /// Bodies of the requests under way, by slot. They are copied as links copy them, by words: a body that was just written so would keep a
-    /// wider load waiting for every store before it.
-    bodies: Box<[AtomicU64]>,
+    /// Bodies of the requests under way, by slot, each as long as its slot's longest. They are copied as links copy them, by words: a body
+    /// that was just written so would keep a wider load waiting for every store before it.
+    bodies: Box<[Vec<AtomicU64>]>,
     /// Requests that wait for a link.
     homeless: Vec<u16>,
 }
@@ -65,7 +61,12 @@ impl<L> Hearing<L> {
     /// Keeps a request's body until it is answered. One without a link waits for it.
     #[inline]
     pub(super) fn keep(&mut self, slot: u16, body: &[u8], is_homeless: bool) {
-        store_words(&self.bodies[usize::from(slot) * BODY_WORDS..], body, Ordering::Relaxed);
+        let kept = &mut self.bodies[usize::from(slot)];
+        let words = body.len().div_ceil(8);
+        if kept.len() < words {
+            kept.resize_with(words, AtomicU64::default);
+        }
+        store_words(kept, body, Ordering::Relaxed);
         if is_homeless {
             self.homeless.push(slot);
         }
@@ -119,7 +120,7 @@ impl<L: Link> Session<L> {
     /// # Panics
     /// If there is no slot.
     pub fn with_membership(id: u32, slots: u16, flows: FlowView, source: Box<dyn Membership<L>>, waiting: Waiting) -> Session<L> {
-        let bodies = (0..usize::from(slots) * BODY_WORDS).map(|_| AtomicU64::new(0)).collect();
+        let bodies = (0..slots).map(|_| Vec::new()).collect();
         let homeless = Vec::with_capacity(usize::from(slots));
         // The first news say how many changes there were before: later ones may be under way.
         let hearing = Hearing { source, heard: 0, to_ask: false, bodies, homeless };
@@ -245,7 +246,7 @@ impl<L: Link> Session<L> {
             slot.link = index as u16;
             slot.at_servers |= state.place != Place::Client;
             let body = &mut self.body[..usize::from(slot.body_bytes)];
-            load_words(&hearing.bodies[usize::from(*number) * BODY_WORDS..], body);
+            load_words(&hearing.bodies[usize::from(*number)], body);
             state.send(*number, slot, body);
             false
         });

@@ -110,7 +110,7 @@ pub struct RingLink {
     /// A cursor of the peer was seen that cannot be. Looks that go by the other cursor say so from then on, too: polling looks at the
     /// tail, and whoever is about to sleep at both.
     broken: bool,
-    /// Of the record at `taken`, once its header was copied: bytes of its message, and those that it takes on the ring; 0 if there is none.
+    /// Of the record at `taken`, as its header last said: bytes of its message, and those that it takes on the ring, 0 until it was looked at.
     message_bytes: usize,
     current_bytes: usize,
 }

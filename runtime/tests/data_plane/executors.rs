@@ -10,7 +10,7 @@ use runtime::client::{Error, Session};
 use runtime::clock::MonotonicClock;
 use runtime::deployment::{Binding, Checked, Deployment, Handler, Identity, Limits, Shape};
 use runtime::engine::InterpreterEngine;
-use runtime::executor::{Command, Event, Executor, Options, Progress, ServerSession, thread};
+use runtime::executor::{BATCH_MAX, Command, Event, Executor, Options, Progress, ServerSession, thread};
 use runtime::memory::{Mapping, Region};
 use runtime::message::{FLOWS, Header, HeaderWords, Kind, Place, RuntimeError, Target};
 use runtime::metrics::MetricsWriter;
@@ -724,5 +724,30 @@ fn nobody_starves_behind_a_dma_engine() {
             answered += session.poll(|completion| assert_eq!(completion.outcome, Ok(0))).unwrap();
         }
         assert!(word(&region, 0) - before >= 5000);
+    }
+}
+
+/// A turn goes by one reading of the clock. Behind a backend that does too it has one round, or operations would be issued in the past; at the
+/// host it goes on while new messages are there.
+#[test]
+fn turns_behind_a_clock_have_one_round() {
+    let memory = runtime::memory::SharedMemory::create("naam-test", 4096, runtime::memory::Pages::Ordinary).unwrap();
+    let region = Region::behind_dma(memory.map().unwrap(), 4096).unwrap();
+    for (options, started) in [(Options::nic(1, 1), BATCH_MAX as u64), (Options::host(1, 1), 20)] {
+        let backend = runtime::udma::dma::Dma::new(1000, options.activations);
+        let mut executor: Executor<RingLink> = Executor::new(options, Box::new(backend), MetricsWriter::nowhere());
+        let identity = Identity { name: "test".into(), index: 3, generation: 9 };
+        let handlers = vec![handler("add", 16, &ADD)];
+        executor.apply(Command::Deploy(Arc::new(Deployment::new(identity, handlers, vec![region.clone()], Limits::default()))));
+        let (server, client) = RingLink::pair(RingSizes::default()).unwrap();
+        let slots = SlotTable::anonymous(32).unwrap();
+        executor.apply(Command::Attach(ServerSession { id: 5, link: server, slots, grants: Grants::all() }));
+        let mut session = Session::new(5, 32, vec![(1, client)], None, Waiting { spin_us: 0 });
+        for token in 0..20 {
+            session.submit(target(0), None, &[0; 16], token).unwrap();
+        }
+        session.flush();
+        executor.turn(0);
+        assert_eq!(executor.counters().requests, started, "{:?}", executor.counters());
     }
 }
