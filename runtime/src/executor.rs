@@ -43,8 +43,8 @@ pub const ACTIVATIONS_MAX: usize = 4096;
 pub const SESSIONS_MAX: usize = 2048;
 /// UDMA operations after which a message that still goes on counts as waiting for another.
 const PATIENCE_UDMA_OPERATIONS: u32 = 64;
-/// Messages that an executor behind a backend resumes or starts before it looks for completions again: a message that holds a lock
-/// while it waits for one keeps others waiting too.
+/// Messages that an executor behind a backend resumes before it looks for completions again: a message that holds a lock while it waits for
+/// one keeps others waiting too.
 const BACKEND_BATCH_MAX: usize = 8;
 /// Of so many turns, messages that hold no claim are held back in all but one while another starves.
 const TURNS_HELD_BACK: u64 = 8;
