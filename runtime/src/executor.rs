@@ -37,6 +37,8 @@ use std::sync::Arc;
 pub const BATCH_MAX: usize = 6;
 /// Rounds of a host executor's turn at most: what all of them have sent goes out together.
 const ROUNDS_MAX: usize = 8;
+/// Messages that go on in a round after the first at most.
+const RESUMED_AGAIN_MAX: usize = 4 * BATCH_MAX;
 /// Messages under way on an executor at most.
 pub const ACTIVATIONS_MAX: usize = 4096;
 /// Sessions of an executor at most: each is looked at in every turn.
@@ -418,10 +420,11 @@ impl<L: Link> Executor<L> {
     /// An executor without sessions and deployments.
     ///
     /// # Panics
-    /// If the options name executor 0, or more activations than [`ACTIVATIONS_MAX`].
+    /// If the options name executor 0, no round, or more activations than [`ACTIVATIONS_MAX`].
     pub fn new(options: Options, backend: Box<dyn Backend>, metrics: MetricsWriter) -> Executor<L> {
         assert!(options.number != 0, "executor 0 is nobody");
         assert!((1..=ACTIVATIONS_MAX).contains(&options.activations), "activations within the limit");
+        assert!(options.rounds_max > 0, "a turn has a round");
         let count = options.activations;
         let nothing = UnderWay::starting(Origin::default(), 0, (0, 0), (NONE, NONE), false);
         let blank = Activation::new_boxed();
@@ -617,9 +620,11 @@ impl<L: Link> Executor<L> {
         self.look_at_flows();
         let (mut completed, mut resumed, mut admitted) = (0, 0, 0);
         let mut contended = false;
-        for _ in 0..self.options.rounds_max {
+        for round in 0..self.options.rounds_max {
             completed += self.complete(now_ns);
-            let (continued, only_waits) = self.resume(now_ns);
+            // Later on no more than go on in a usual round: those that wait for others would take the turn.
+            let resumed_max = if round == 0 { self.options.batch_max } else { RESUMED_AGAIN_MAX };
+            let (continued, only_waits) = self.resume(now_ns, resumed_max);
             let started = if self.stopping || self.holds_back() { 0 } else { self.admit(now_ns) };
             (resumed, admitted, contended) = (resumed + continued, admitted + started, only_waits);
             // Few are there: those that wait for memory need the time until the next turn.
@@ -697,7 +702,7 @@ impl<L: Link> Executor<L> {
 
     /// Lets messages that can go on do so. Also says whether all of them only wait for others.
     #[inline(never)]
-    fn resume(&mut self, now_ns: u64) -> (usize, bool) {
+    fn resume(&mut self, now_ns: u64, resumed_max: usize) -> (usize, bool) {
         let urgent = self.pool.urgent.len();
         // From either end, by a bit that follows no pattern of theirs: in one order those in front would always swap what those behind
         // them have changed since they looked.
@@ -713,7 +718,7 @@ impl<L: Link> Executor<L> {
             }
             self.run(index, now_ns);
         }
-        let resumable = if self.holds_back() { 0 } else { self.pool.ready.len().min(self.options.batch_max) };
+        let resumable = if self.holds_back() { 0 } else { self.pool.ready.len().min(resumed_max) };
         let mut contended = resumable > 0 && urgent == 0;
         for _ in 0..resumable {
             let Some(index) = self.pool.ready.pop() else { break };
